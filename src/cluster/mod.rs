@@ -1,0 +1,1 @@
+//! Kubernetes without Longhorn: connecting, kinds, objects, apply, waiting, exec and logs.

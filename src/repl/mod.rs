@@ -1,0 +1,1 @@
+//! The interactive session over the same primitives as runbooks.

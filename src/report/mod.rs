@@ -1,0 +1,1 @@
+//! What a run shows of itself: on a terminal and as JSON.

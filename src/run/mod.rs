@@ -1,0 +1,1 @@
+//! One execution of a runbook: its steps, checks, measured values and outcome.

@@ -1,0 +1,3 @@
+//! Controllers that act as Longhorn's manager does, written as ordinary Kubernetes clients.
+
+pub mod disk;

@@ -1,0 +1,6 @@
+//! An embedded cluster, reached over HTTP only: Kubernetes API, S3, Longhorn-like controllers, pods as processes.
+
+pub mod api;
+pub mod longhorn;
+pub mod s3;
+pub mod workload;

@@ -1,0 +1,1 @@
+//! What scripts can call: one file, one namespace.

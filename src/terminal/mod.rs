@@ -1,0 +1,1 @@
+//! Leaves for talking to people: progress, tables, prompts, diagnostics.
