@@ -1,0 +1,39 @@
+# Two commands do everything on a fresh Debian or Ubuntu that has a Rust toolchain: `make demo` and `make test`.
+
+CARGO ?= cargo
+LHRUN  = $(CARGO) run --quiet --locked --
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+
+.PHONY: demo
+demo: demo-packages ## Install what is missing, build, and run the disaster drill on the embedded cluster
+	$(CARGO) build --locked
+	$(LHRUN) --sandbox --yes runbooks/dr-drill.rhai
+
+.PHONY: test
+test: test-packages ## Install what the tests need and run all of them: format, lints, unit and integration tests
+	@if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --check; else echo "WARNING: rustfmt is not installed: the format was NOT checked" >&2; fi
+	@if $(CARGO) clippy --version >/dev/null 2>&1; then $(CARGO) clippy --locked --all-targets -- -D warnings; else echo "WARNING: clippy is not installed: lints were NOT checked" >&2; fi
+	$(CARGO) test --locked
+
+.PHONY: demo-packages test-packages
+demo-packages:
+	@.ci/packages initdb=postgresql mke2fs=e2fsprogs setpriv=util-linux cc=build-essential
+test-packages:
+	@.ci/packages initdb=postgresql mke2fs=e2fsprogs setpriv=util-linux cc=build-essential rclone=rclone
+	@command -v kubectl >/dev/null || echo "WARNING: kubectl is not installed: the kubectl transcript will NOT be run" >&2
+
+# The operator's own cluster. `KUBECONFIG`, lhrun.toml and the runbooks' parameters say which and how.
+.PHONY: drill backup-cluster-state restore-cluster verify-cluster
+drill: ## Run the disaster drill on the cluster of lhrun.toml (destroys it; asks first)
+	$(LHRUN) runbooks/dr-drill.rhai
+backup-cluster-state: ## Back up every volume, export the cluster's state, and take a system backup
+	$(LHRUN) runbooks/backup-now.rhai
+	$(LHRUN) runbooks/export-state.rhai
+	$(LHRUN) runbooks/system-backup.rhai
+restore-cluster: ## Restore every volume into a fresh cluster
+	$(LHRUN) runbooks/full-restore.rhai
+verify-cluster: ## Show that what was backed up is there
+	$(LHRUN) runbooks/verify-restore.rhai
