@@ -4,3 +4,6 @@ pub mod api;
 pub mod longhorn;
 pub mod s3;
 pub mod workload;
+
+/// Name of the one node, as a Kubernetes Node and as a Longhorn Node.
+pub const NODE: &str = "sandbox-node";
