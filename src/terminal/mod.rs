@@ -10,6 +10,7 @@ pub mod progress;
 pub mod prompt;
 pub mod screen;
 pub mod style;
+pub mod suggest;
 pub mod table;
 
 pub use diagnostic::{Diagnostic, Place};
@@ -17,3 +18,4 @@ pub use escape::escape;
 pub use progress::{Progress, Unit};
 pub use screen::Terminal;
 pub use style::Style;
+pub use suggest::{did_you_mean, nearest};
