@@ -1,1 +1,6 @@
 //! The Longhorn backup format without a cluster: names, configuration objects, blocks, locks, reading and writing.
+
+pub mod block;
+pub mod codec;
+pub mod layout;
+pub mod url;
