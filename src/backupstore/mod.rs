@@ -2,5 +2,6 @@
 
 pub mod block;
 pub mod codec;
+pub mod config;
 pub mod layout;
 pub mod url;
