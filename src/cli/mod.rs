@@ -1,1 +1,114 @@
 //! The command line: one file per subcommand, its arguments and `run`.
+
+mod arguments;
+mod check;
+mod completions;
+pub mod config;
+mod failure;
+mod interrupt;
+mod repl;
+mod run;
+mod runbook;
+mod sandbox;
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use clap::CommandFactory;
+use tokio::runtime::{self, Runtime};
+use tracing_subscriber::EnvFilter;
+
+pub use self::failure::Failure;
+use self::{
+    arguments::{Cli, Command, Globals},
+    config::Config,
+    interrupt::Interrupts,
+};
+use crate::{Error, Kind, terminal::Terminal};
+
+/// What every subcommand works with.
+struct Setting {
+    globals: Globals,
+    config: Config,
+    terminal: Terminal,
+    runtime: Runtime,
+    interrupts: Interrupts,
+}
+
+/// Does what the command line says, the program's name first, and returns the process's exit code.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    // Nothing is built before this: `--version` and `--help` answer at once.
+    let cli = match arguments::parse(args) {
+        Ok(cli) => cli,
+        Err(answer) => {
+            let _ = answer.print();
+            return ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2));
+        }
+    };
+    let terminal = Terminal::standard(cli.globals.yes);
+    match dispatch(cli, &terminal) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            terminal.line(failure.diagnostic.render(terminal.style()));
+            ExitCode::from(failure.kind.exit_code())
+        }
+    }
+}
+
+fn dispatch(cli: Cli, terminal: &Terminal) -> Result<(), Failure> {
+    let command = match cli.command {
+        Some(command) => command,
+        None if io::stdin().is_terminal() => Command::Repl(repl::Args {}),
+        None => {
+            terminal.line(Cli::command().render_help());
+            let message = "a session needs a terminal, and standard input is none";
+            return Err(Error::new(Kind::Usage, message).hint("name a runbook, or - for one on standard input").into());
+        }
+    };
+    if let Command::Completions(args) = &command {
+        completions::run(args);
+        return Ok(());
+    }
+    let setting = prepare(cli.globals, terminal)?;
+    match &command {
+        Command::Run(args) => run::run(&setting, args),
+        Command::Repl(repl::Args {}) => repl::run(&setting),
+        Command::Check(args) => check::run(&setting, args),
+        Command::Sandbox(command) => sandbox::run(&setting, command),
+        Command::Completions(_) | Command::Other(_) => Ok(()),
+    }
+}
+
+fn prepare(globals: Globals, terminal: &Terminal) -> Result<Setting, Failure> {
+    log_to(terminal, globals.verbose);
+    let config = Config::load(globals.config.as_deref())?;
+    if let Some(warning) = config.exposure() {
+        terminal.warn(&warning);
+    }
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Kind::Failed, "starting threads").source(error))?;
+    let interrupts = Interrupts::listen(runtime.handle(), terminal)?;
+    Ok(Setting { globals, config, terminal: terminal.clone(), runtime, interrupts })
+}
+
+/// `-v` shows what lhrun does, `-vv` also every request; `RUST_LOG` says it in detail.
+fn log_to(terminal: &Terminal, verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "warn,lhrun=info",
+        _ => "info,lhrun=debug,kube=debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let log = terminal.clone();
+    // A second subscriber in one process is a programming error that costs only the log.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(terminal.style().has_colour())
+        .with_writer(move || log.log_writer())
+        .try_init();
+}

@@ -1,0 +1,230 @@
+//! The configuration file, `lhrun.toml`: the bucket, the site's own commands, default parameters of runbooks.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+use toml::{Spanned, Value};
+
+use super::Failure;
+use crate::{
+    Error, Kind,
+    terminal::{Diagnostic, Place, did_you_mean},
+};
+
+/// The name looked for in the current folder when no other is given.
+pub const FILE_NAME: &str = "lhrun.toml";
+
+/// What a configuration file says; everything in it is optional.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `[store]`: the bucket that `s3::` reads and writes.
+    pub store: Option<Store>,
+    /// `[site]`: the commands behind `site::`.
+    pub site: Site,
+    /// `[params]`: defaults for the parameters of runbooks, as text.
+    #[serde(deserialize_with = "parameters")]
+    pub params: BTreeMap<String, String>,
+    /// Where it was read from, if anywhere.
+    #[serde(skip)]
+    pub path: Option<PathBuf>,
+}
+
+/// `[store]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// The server's URL; without it, Amazon's for the region.
+    pub endpoint: Option<String>,
+    /// The region's name.
+    pub region: Option<String>,
+    /// The bucket.
+    pub bucket: String,
+    /// The folder in the bucket under which Longhorn's `backupstore/` lies.
+    #[serde(default)]
+    pub prefix: String,
+    /// A PEM file with the certificates to trust; relative to the configuration file.
+    pub ca: Option<PathBuf>,
+    /// Whether the bucket is part of the host name.
+    pub virtual_hosted: Option<bool>,
+    /// Used where `AWS_ACCESS_KEY_ID` is not set.
+    pub access_key: Option<String>,
+    /// Used where `AWS_SECRET_ACCESS_KEY` is not set.
+    #[serde(default, deserialize_with = "secret")]
+    pub secret_key: Option<SecretString>,
+}
+
+/// `[site]`: commands, run by `sh -c` in the configuration file's folder.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Site {
+    /// Takes the cluster down.
+    pub teardown: Option<String>,
+    /// Brings an empty cluster with Longhorn up.
+    pub rebuild: Option<String>,
+    /// Installs the applications.
+    pub deploy: Option<String>,
+}
+
+impl Config {
+    /// Reads the file named on the command line, else `lhrun.toml` in the current folder if there is one.
+    ///
+    /// A file that was named must exist. Every key that is not known is an error, shown with its place.
+    pub fn load(named: Option<&Path>) -> Result<Self, Failure> {
+        let path = named.unwrap_or(Path::new(FILE_NAME));
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => {
+                return Err(Error::new(Kind::Usage, format!("cannot read the configuration {}", path.display()))
+                    .source(error)
+                    .into());
+            }
+        };
+        let mut config = Self::parse(&path.display().to_string(), &text)?;
+        config.path = Some(path.to_owned());
+        Ok(config)
+    }
+
+    fn parse(path: &str, text: &str) -> Result<Self, Failure> {
+        toml::from_str(text).map_err(|error| {
+            let mut message = error.message().to_owned();
+            let hint = unknown_field(error.message()).and_then(|(name, known)| did_you_mean(name, known));
+            let mut place = error.span().map(|span| Place::at_bytes(path, text, span));
+            if let Some(place) = &mut place
+                && text.lines().nth(place.line - 1).is_some_and(|line| line.contains("_key"))
+            {
+                // Neither the line nor the message, which quotes the value, may show a secret.
+                place.text.clear();
+                "this line is not `name = \"text\"`".clone_into(&mut message);
+            }
+            let title = format!("the configuration {path} is not valid: {message}");
+            Failure::usage(Diagnostic { title, place, hint, ..Diagnostic::default() })
+        })
+    }
+
+    /// The folder that relative paths and the site's commands start from.
+    pub fn folder(&self) -> &Path {
+        let parent = self.path.as_deref().and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or(Path::new("."))
+    }
+
+    /// A warning if the file holds a secret that other users of the machine can read.
+    pub fn exposure(&self) -> Option<String> {
+        self.store.as_ref()?.secret_key.as_ref()?;
+        let path = self.path.as_deref()?;
+        let mode = fs::metadata(path).ok()?.mode();
+        let path = path.display();
+        (mode & 0o077 != 0)
+            .then(|| format!("{path} holds a secret key and can be read by other users: run `chmod 600 {path}`"))
+    }
+}
+
+/// The unknown name and the known ones in serde's message, which quotes all of them in backticks.
+fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
+    let quoted: Vec<_> = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2).collect();
+    let (name, known) = quoted.split_first()?;
+    Some((name, known.to_vec()))
+}
+
+fn secret<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SecretString>, D::Error> {
+    Ok(Option::<String>::deserialize(input)?.map(SecretString::from))
+}
+
+/// Parameters are text on the command line, so numbers and truth values of the file become text as well.
+fn parameters<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let values = BTreeMap::<String, Spanned<Value>>::deserialize(input)?;
+    let text = |(name, value): (String, Spanned<Value>)| match value.into_inner() {
+        Value::String(text) => Ok((name, text)),
+        Value::Integer(number) => Ok((name, number.to_string())),
+        Value::Float(number) => Ok((name, number.to_string())),
+        Value::Boolean(truth) => Ok((name, truth.to_string())),
+        _ => Err(serde::de::Error::custom(format!("parameter `{name}` must be a text, a number, true or false"))),
+    };
+    values.into_iter().map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::terminal::Style;
+
+    fn shown_error(text: &str) -> String {
+        let failure = Config::parse("lhrun.toml", text).unwrap_err();
+        assert_eq!(failure.kind, Kind::Usage);
+        failure.diagnostic.render(Style::PLAIN)
+    }
+
+    #[test]
+    fn everything_is_optional() {
+        let config = Config::parse("lhrun.toml", "").unwrap();
+        assert!(config.store.is_none() && config.params.is_empty() && config.site.deploy.is_none());
+    }
+
+    #[test]
+    fn sections_are_read() {
+        let text = "[store]\nbucket = \"longhorn\"\nendpoint = \"http://s3\"\nsecret_key = \"hush\"\n\
+                    [site]\nrebuild = \"make k3s\"\n[params]\nreplicas = 2\nkeep = true\nclass = \"longhorn\"\n";
+        let config = Config::parse("lhrun.toml", text).unwrap();
+        let store = config.store.as_ref().unwrap();
+        assert_eq!((store.bucket.as_str(), store.endpoint.as_deref()), ("longhorn", Some("http://s3")));
+        assert_eq!(config.site.rebuild.as_deref(), Some("make k3s"));
+        let params: Vec<_> = config.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(params, ["class=longhorn", "keep=true", "replicas=2"]);
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_shown_with_its_place() {
+        let shown = shown_error("[store]\nbucket = \"a\"\nendpiont = \"http://s3\"\n");
+        assert!(shown.contains("lhrun.toml:3:1"), "{shown}");
+        assert!(shown.contains("3 | endpiont = \"http://s3\"\n  | ^^^^^^^^"), "{shown}");
+        assert!(shown.ends_with("hint: did you mean `endpoint`?"), "{shown}");
+        let section = shown_error("[sites]\n");
+        assert!(section.contains("lhrun.toml:1:2") && section.contains("did you mean `site`?"), "{section}");
+    }
+
+    #[test]
+    fn broken_syntax_and_wrong_types_are_shown_with_their_place() {
+        assert!(shown_error("[store\nbucket = 1").contains("lhrun.toml:1:7"));
+        assert!(shown_error("[store]\nbucket = 1\n").contains("lhrun.toml:2:10"));
+        assert!(shown_error("[params]\nlist = [1]\n").contains("parameter `list` must be"));
+        assert!(shown_error("[store]\nregion = \"x\"\n").contains("missing field `bucket`"));
+    }
+
+    #[test]
+    fn a_broken_line_with_a_secret_is_not_repeated() {
+        let shown = shown_error("[store]\nbucket = \"a\"\nsecret_key = \"hush\n");
+        assert!(shown.contains("lhrun.toml:3:") && !shown.contains("hush"), "{shown}");
+        let shown = shown_error("[store]\nbucket = \"a\"\nsecret_key = 123456\n");
+        assert!(shown.contains("lhrun.toml:3:") && !shown.contains("123456"), "{shown}");
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let failure = Config::load(Some(Path::new("/no/such/lhrun.toml"))).unwrap_err();
+        assert!(failure.diagnostic.title.contains("/no/such/lhrun.toml"));
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        fs::write(&path, "[store]\nbucket = \"a\"\nsecret_key = \"hush\"\n").unwrap();
+        let exposure = |mode| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            Config::load(Some(&path)).unwrap().exposure()
+        };
+        assert_eq!(exposure(0o600), None);
+        assert!(exposure(0o644).unwrap().contains("chmod 600"));
+        assert_eq!(Config::load(Some(&path)).unwrap().folder(), folder.path());
+    }
+}
