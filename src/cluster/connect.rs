@@ -114,7 +114,7 @@ pub(super) async fn find(options: &ConnectOptions, around: &Surroundings) -> Res
             }
             Ok(config) => return choose(config, options, &path.display().to_string()).await,
             Err(KubeconfigError::ReadConfig(error, _)) => {
-                looked.push(format!("{} ({})", path.display(), reason(&error)))
+                looked.push(format!("{} ({})", path.display(), reason(&error)));
             }
             Err(error) => return Err(unreadable(path, &error)),
         }
@@ -148,19 +148,17 @@ async fn from_variable(value: &OsString, options: &ConnectOptions) -> Result<Fou
                 used.push(path.display().to_string());
             }
             Err(KubeconfigError::ReadConfig(error, _)) => {
-                looked.push(format!("{} ({})", path.display(), reason(&error)))
+                looked.push(format!("{} ({})", path.display(), reason(&error)));
             }
             Err(error) => return Err(unreadable(&path, &error)),
         }
     }
-    match merged {
-        Some(config) => choose(config, options, &format!("$KUBECONFIG: {}", used.join(", "))).await,
-        None => {
-            let message = format!("no Kubernetes cluster is configured; looked at $KUBECONFIG: {}", looked.join(", "));
-            Err(Error::new(Kind::Unreachable, message)
-                .hint("correct or unset $KUBECONFIG; while it is set, no other place is looked at"))
-        }
+    if let Some(config) = merged {
+        return choose(config, options, &format!("$KUBECONFIG: {}", used.join(", "))).await;
     }
+    let message = format!("no Kubernetes cluster is configured; looked at $KUBECONFIG: {}", looked.join(", "));
+    Err(Error::new(Kind::Unreachable, message)
+        .hint("correct or unset $KUBECONFIG; while it is set, no other place is looked at"))
 }
 
 fn read(path: &Path) -> Result<Kubeconfig, KubeconfigError> {

@@ -55,7 +55,7 @@ fn check(object: &Value) -> Result<(), String> {
         return Err("this document is not a Kubernetes object".to_string());
     }
     for key in ["apiVersion", "kind"] {
-        if !object.get(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty()) {
+        if object.get(key).and_then(Value::as_str).is_none_or(str::is_empty) {
             return Err(format!("this object has no {key}"));
         }
     }

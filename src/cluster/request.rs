@@ -17,7 +17,7 @@ use super::{
 use crate::{Error, Kind, Result};
 
 /// Longest time for one answer; a server that accepts the connection and stays silent must not hang a run.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 /// How long a busy server or a webhook that restarts is waited for.
 const BUSY: Duration = Duration::from_secs(45);
 /// How long a server that cannot be connected to is waited for.

@@ -168,7 +168,7 @@ impl Cluster {
     pub async fn with_events(&self, error: Error, reference: &ObjectRef) -> Error {
         let error = error.object(reference.to_string());
         let Ok(events) = self.events(reference).await else { return error };
-        let told: Vec<_> = events.iter().rev().take(EVENTS_TOLD).rev().map(|event| event.to_string()).collect();
+        let told: Vec<_> = events.iter().rev().take(EVENTS_TOLD).rev().map(ToString::to_string).collect();
         if told.is_empty() {
             return error.hint("the object has no events; look at the controller that should act on it");
         }
