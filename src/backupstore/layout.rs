@@ -5,7 +5,9 @@
 
 use std::fmt;
 
-use super::block::{Checksum, sha512_hex};
+use ring::rand::SecureRandom;
+
+use super::block::{Checksum, hex, sha512_hex};
 use crate::{Error, Kind, Result};
 
 /// The folder all volumes are under, with its trailing slash.
@@ -19,6 +21,11 @@ pub const BACKING_IMAGE_LOCKS: &str = "BACKINGIMAGE";
 
 /// Longest name taken: one component of a path in a local folder.
 const MAX_NAME: usize = 250;
+
+/// Largest `volume.cfg`, lock, backing image or system backup configuration read, in bytes.
+pub const MAX_CONFIG: u64 = 16 << 20;
+/// Largest backup configuration read, in bytes; at about 105 bytes for each block this is a volume of 9 TiB.
+pub const MAX_BACKUP_CONFIG: u64 = 512 << 20;
 
 /// Whether Longhorn accepts the name for a volume, backup or backing image: two or more of letters, digits, `_`, `.`,
 /// `-`, starting with a letter or digit. Such a name is one harmless path component.
@@ -37,6 +44,15 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
     let shown: String = name.chars().take(60).collect();
     Err(Error::new(Kind::Invalid, format!("{shown:?} is not the name of a {what}"))
         .hint("names have at least two of a-z A-Z 0-9 _ . - and start with a letter or a digit"))
+}
+
+/// A new name as Longhorn makes them: the prefix, a dash, 16 random hex digits.
+pub fn random_name(prefix: &str) -> Result<String> {
+    let mut random = [0; 8];
+    ring::rand::SystemRandom::new()
+        .fill(&mut random)
+        .map_err(|_| Error::new(Kind::Failed, "the system gave no random numbers"))?;
+    Ok(format!("{prefix}-{}", hex(&random)))
 }
 
 /// A pool of blocks: each volume has its own, all backing images share one.
@@ -207,6 +223,13 @@ mod tests {
         assert_eq!(pool.checksum(&pool.key(&checksum).replace(".blk", ".blk.tmp.1")), None);
         assert_eq!(pool.checksum(&format!("{}aa/bb/{checksum}.blk", pool.prefix())), None, "in the wrong folder");
         assert_eq!(pool.checksum(&BlockPool::backing_images().key(&checksum)), None);
+    }
+
+    #[test]
+    fn random_names_look_like_longhorns() {
+        let name = random_name("backup").unwrap();
+        assert!(is_name(&name) && name.len() == "backup-0123456789abcdef".len(), "{name}");
+        assert_ne!(name, random_name("backup").unwrap());
     }
 
     #[test]

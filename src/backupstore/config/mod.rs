@@ -22,11 +22,6 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, Kind, Result};
 
-/// Largest `volume.cfg`, lock, backing image or system backup configuration read, in bytes.
-pub const MAX_CONFIG: u64 = 16 << 20;
-/// Largest backup configuration read, in bytes; at about 105 bytes for each block this is a volume of 9 TiB.
-pub const MAX_BACKUP_CONFIG: u64 = 512 << 20;
-
 /// The failure of an object that is not what its key says.
 pub(super) fn damaged(key: &str, what: impl std::fmt::Display) -> Error {
     Error::new(Kind::Damaged, format!("{key} is damaged: {what}")).object(key)
