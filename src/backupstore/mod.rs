@@ -5,8 +5,12 @@ pub mod catalog;
 pub mod claim;
 pub mod codec;
 pub mod config;
+mod fetch;
 pub mod layout;
 pub mod lock;
+mod plan;
+pub mod restore;
+mod target;
 #[cfg(test)]
 mod testing;
 pub mod url;
@@ -17,7 +21,30 @@ pub use config::Mode;
 pub use layout::BackupRef;
 pub use url::TargetUrl;
 
+use std::{fmt, sync::Arc};
+
 use crate::{Error, Kind, Result};
+
+/// Told how far long work has come: bytes done, bytes in all. Called from the task that does the work; must not block.
+#[derive(Clone)]
+pub struct Progress(Arc<dyn Fn(u64, u64) + Send + Sync>);
+
+impl Progress {
+    /// Calls that function after each block.
+    pub fn new(told: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+
+    fn report(&self, done: u64, total: u64) {
+        (self.0)(done, total);
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
+}
 
 /// Runs work that would hold up the async threads elsewhere.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -46,6 +46,11 @@ impl BlockMap {
         &self.0
     }
 
+    /// The blocks by ascending offset, without a copy.
+    pub fn into_blocks(self) -> Vec<Block> {
+        self.0
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -1,0 +1,138 @@
+//! Getting blocks out of a pool, verified: the part every reader shares.
+
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::{
+    block::Checksum,
+    codec::{Fault, Unpacked, max_stored, unpack},
+    layout::BlockPool,
+};
+use crate::{Error, Kind, Result, objectstore::Store};
+
+/// Unpacks and hashes on as many threads as there are processors, in buffers that are used again.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    turns: Arc<Semaphore>,
+    buffers: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Workers {
+    /// One worker for each processor.
+    pub fn new() -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { turns: Arc::new(Semaphore::new(processors)), buffers: Arc::default() }
+    }
+
+    fn take(&self, length: usize) -> Vec<u8> {
+        let mut buffer = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        buffer.resize(length, 0);
+        buffer
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
+/// Why a block was not got.
+#[derive(Debug)]
+pub enum Loss {
+    /// The object is not the block, also after a second look.
+    Fault(Fault),
+    /// The store could not be asked, or the block could not be used.
+    Error(Error),
+}
+
+/// What was made of a block.
+#[derive(Debug)]
+pub struct Got<T> {
+    /// What the caller made of its content.
+    pub value: T,
+    /// Bytes read from the store.
+    pub stored: u64,
+}
+
+/// Reads the blocks of one pool.
+#[derive(Clone, Debug)]
+pub struct BlockReader {
+    store: Store,
+    pool: BlockPool,
+    workers: Workers,
+}
+
+impl Deref for BlockReader {
+    type Target = BlockPool;
+
+    fn deref(&self) -> &BlockPool {
+        &self.pool
+    }
+}
+
+impl BlockReader {
+    /// Reads from that pool with those workers.
+    pub fn new(store: Store, pool: BlockPool, workers: Workers) -> Self {
+        Self { store, pool, workers }
+    }
+
+    /// Gets the block with that checksum and `length` raw bytes, and hands its verified content to `then` on a worker.
+    ///
+    /// An object that is not the block is read a second time first: a full backup may be writing it anew, and a
+    /// transfer may have gone wrong.
+    pub async fn read<T, F>(&self, checksum: Checksum, length: usize, then: F) -> Result<Got<T>, Loss>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Unpacked<'_>) -> Result<T> + Send + 'static,
+    {
+        let then = match self.once(checksum, length, then).await? {
+            Ok(got) => return Ok(got),
+            Err((Fault::Missing, _)) => return Err(Loss::Fault(Fault::Missing)),
+            Err((_, then)) => then,
+        };
+        self.once(checksum, length, then).await?.map_err(|(fault, _)| Loss::Fault(fault))
+    }
+
+    /// One attempt; a fault gives `then` back for another.
+    async fn once<T, F>(&self, checksum: Checksum, length: usize, then: F) -> Result<Result<Got<T>, (Fault, F)>, Loss>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Unpacked<'_>) -> Result<T> + Send + 'static,
+    {
+        let body = match self.store.get_limited(&self.pool.key(&checksum), max_stored(length as u64)).await {
+            Ok(body) => body,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(Err((Fault::Missing, then))),
+            Err(error) if error.kind() == Kind::Invalid => return Ok(Err((Fault::TooLarge, then))),
+            Err(error) => return Err(Loss::Error(error)),
+        };
+        let _turn = self.workers.turns.acquire().await;
+        let workers = self.workers.clone();
+        super::blocking(move || Ok(work(&workers, &body, &checksum, length, then)))
+            .await
+            .and_then(|outcome| outcome)
+            .map_err(Loss::Error)
+    }
+}
+
+fn work<T, F>(
+    workers: &Workers,
+    body: &Bytes,
+    checksum: &Checksum,
+    length: usize,
+    then: F,
+) -> Result<Result<Got<T>, (Fault, F)>>
+where
+    F: FnOnce(&Unpacked<'_>) -> Result<T>,
+{
+    let mut buffer = workers.take(length);
+    let outcome = match unpack(body, checksum, &mut buffer) {
+        Ok(unpacked) => then(&unpacked).map(|value| Ok(Got { value, stored: body.len() as u64 })),
+        Err(fault) => Ok(Err((fault, then))),
+    };
+    workers.give(buffer);
+    outcome
+}
