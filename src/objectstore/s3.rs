@@ -31,7 +31,9 @@ use super::{Depth, ObjectMeta, Page, StoreConfig, too_large};
 use crate::{Error, Kind, Result};
 
 /// How often a request is sent at most, and a body that broke off fetched.
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 5;
+/// The pause before the second attempt, at most; it doubles from one to the next.
+const BACKOFF: Duration = Duration::from_millis(200);
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long one attempt may take until the answer's head is there.
@@ -85,7 +87,7 @@ impl Bucket {
             // Servers other than AWS often lack the newer checksums; blocks carry their own.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(BACKOFF))
             .timeout_config(
                 TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build(),
             );
@@ -230,7 +232,7 @@ impl Bucket {
             match self.collect(answer.body, key, announced, max_bytes).await {
                 Err(error) if error.kind() == Kind::Unreachable && attempt < ATTEMPTS => {
                     tracing::debug!(key, attempt, %error, "reading again");
-                    tokio::time::sleep(Duration::from_millis(100) * (1 << attempt)).await;
+                    tokio::time::sleep(BACKOFF * (1 << (attempt - 1)) / 2).await;
                     attempt += 1;
                 }
                 result => return result,
