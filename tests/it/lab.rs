@@ -1,0 +1,245 @@
+//! The harness: an embedded cluster for a test, and what happens in it told in sentences.
+//!
+//! Everything goes through the `lhrun` binary and over HTTP, as for an operator.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+/// `lhrun sandbox up`, kept for as long as the value lives.
+pub struct Lab {
+    /// What `sandbox up` printed.
+    pub access: Access,
+    folder: TempDir,
+    process: Child,
+}
+
+/// Where the embedded cluster is, as `lhrun sandbox up -o json` prints it.
+#[derive(Debug, Deserialize)]
+pub struct Access {
+    /// Path of the kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// The bucket and its keys.
+    pub s3: S3,
+}
+
+/// The S3 side of [`Access`].
+#[derive(Debug, Deserialize)]
+pub struct S3 {
+    pub endpoint: String,
+    pub region: String,
+    pub bucket: String,
+    pub access_key: String,
+    pub secret_key: String,
+}
+
+impl Lab {
+    /// Starts an embedded cluster and waits until it is up.
+    pub fn up() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut process = lhrun()
+            .args(["sandbox", "up", "-o", "json", "--folder"])
+            .arg(folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("lhrun starts");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("its output")).read_line(&mut line).expect("a line of output");
+        let access = serde_json::from_str(&line).unwrap_or_else(|e| panic!("sandbox up printed {line:?}: {e}"));
+        Self { access, folder, process }
+    }
+
+    /// The folder the cluster lives in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// `lhrun` against this cluster and its bucket.
+    pub fn lhrun<const N: usize>(&self, arguments: [&str; N]) -> Said {
+        let mut command = lhrun();
+        command
+            .args(arguments)
+            .env("KUBECONFIG", &self.access.kubeconfig)
+            .env("AWS_ACCESS_KEY_ID", &self.access.s3.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &self.access.s3.secret_key);
+        Said::of(command)
+    }
+
+    /// A script of one's own against this cluster.
+    pub fn script(&self, text: &str) -> Said {
+        let file = self.folder.path().join("test.rhai");
+        std::fs::write(&file, text).expect("the script is written");
+        self.lhrun(["run", &file.to_string_lossy()])
+    }
+
+    /// `kubectl` against this cluster.
+    pub fn kubectl(&self, arguments: &str) -> Said {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&self.access.kubeconfig).args(arguments.split_whitespace());
+        Said::of(command)
+    }
+
+    /// `kubectl` with a manifest on its standard input.
+    pub fn kubectl_with(&self, arguments: &str, manifest: &str) -> Said {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&self.access.kubeconfig).args(arguments.split_whitespace());
+        Said::with_input(command, manifest)
+    }
+
+    /// Interrupts the cluster as Ctrl-C does and waits for its end.
+    pub fn down(mut self) -> Option<i32> {
+        interrupt(&self.process);
+        wait(&mut self.process, Duration::from_secs(30))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            interrupt(&self.process);
+            if wait(&mut self.process, Duration::from_secs(20)).is_none() {
+                let _ = self.process.kill();
+                let _ = self.process.wait();
+            }
+        }
+    }
+}
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    line: String,
+    output: Output,
+}
+
+impl Said {
+    /// Runs it to the end without input.
+    pub fn of(mut command: Command) -> Self {
+        let line = format!("{command:?}");
+        let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{line}: {e}"));
+        Self { line, output }
+    }
+
+    /// Runs it to the end with that input.
+    pub fn with_input(mut command: Command, input: &str) -> Self {
+        use std::io::Write;
+        let line = format!("{command:?}");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{line}: {e}"));
+        child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("it reads its input");
+        let output = child.wait_with_output().expect("it ends");
+        Self { line, output }
+    }
+
+    /// It must have ended well.
+    #[track_caller]
+    pub fn success(self) -> Self {
+        self.code(0)
+    }
+
+    /// It must have ended with that exit code.
+    #[track_caller]
+    pub fn code(self, code: i32) -> Self {
+        assert_eq!(self.output.status.code(), Some(code), "{self}");
+        self
+    }
+
+    /// It must have ended with any other code than 0.
+    #[track_caller]
+    pub fn failure(self) -> Self {
+        assert!(!self.output.status.success(), "{self}");
+        self
+    }
+
+    /// It must have said that, on either stream.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stdout().contains(text) || self.stderr().contains(text), "{text:?} is not in {self}");
+        self
+    }
+
+    /// It must not have said that.
+    #[track_caller]
+    pub fn never_says(self, text: &str) -> Self {
+        assert!(!self.stdout().contains(text) && !self.stderr().contains(text), "{text:?} is in {self}");
+        self
+    }
+
+    /// Its standard output.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    /// Its standard error.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\n{}\n{}{}", self.line, self.output.status, self.stdout(), self.stderr())
+    }
+}
+
+/// The binary under test, in an environment of its own: no cluster, bucket or history of the machine's user.
+pub fn lhrun() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lhrun"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("AWS_") || name.starts_with("KUBE") || name.starts_with("LHRUN") {
+            command.env_remove(name);
+        }
+    }
+    command.env("HOME", "/nonexistent").env("NO_COLOR", "1");
+    command
+}
+
+/// Sends Ctrl-C's signal.
+pub fn interrupt(process: &Child) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id()).expect("a process id"));
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
+}
+
+/// Waits for the end of a process; `None` when it does not come in time or a signal ended it.
+pub fn wait(process: &mut Child, limit: Duration) -> Option<i32> {
+    let end = Instant::now() + limit;
+    while Instant::now() < end {
+        if let Ok(Some(status)) = process.try_wait() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    None
+}
+
+/// Whether a program is installed; says loudly when the test has to do without it.
+pub fn has(program: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|paths| std::env::split_paths(&paths).any(|folder| folder.join(program).is_file()));
+    if !found {
+        eprintln!("NOT CHECKED: {program} is not installed");
+    }
+    found
+}
+
+/// Processes whose command line names that folder.
+pub fn processes_in(folder: &Path) -> Vec<String> {
+    let folder = folder.to_string_lossy().into_owned();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&folder))
+        .collect()
+}
