@@ -152,6 +152,13 @@ impl Context {
         }
     }
 
+    /// Deletes an object whose clean-up is done already.
+    pub(super) async fn destroy(&self, resource: Resource, object: &DynamicObject) -> Result<()> {
+        // In this order: on an object that is not being deleted the finalizer would be put back.
+        self.delete(resource, object).await?;
+        self.release(resource, object).await
+    }
+
     /// Deletes the object alone: what it stands for in the bucket stays.
     pub(super) async fn forget(&self, resource: Resource, object: &DynamicObject) -> Result<()> {
         let only = json!({"metadata": {"labels": {names::LABEL_ONLY_OBJECT: "true"}}});

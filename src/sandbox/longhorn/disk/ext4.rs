@@ -22,6 +22,7 @@ const EPOCH: &str = "1700000000";
 /// Errors: `not-found` when e2fsprogs is missing, `failed` when the data does not fit.
 pub(super) async fn pack(folder: &Path, image: &Path, size: u64, name: &str) -> Result<()> {
     let root = fs::metadata(folder).map_err(|error| io_error("reading", folder, error))?;
+    settle_access_times(folder).map_err(|error| io_error("reading", folder, error))?;
     let id = identity(name);
     // Inode tables and the journal stay holes: they read as zeros, which is what they are.
     let extended = format!(
@@ -43,6 +44,23 @@ pub(super) async fn pack(folder: &Path, image: &Path, size: u64, name: &str) -> 
     if mode != 0o755 {
         let request = format!("set_inode_field / mode 0{:o}", 0o40_000 | mode);
         debugfs(program("debugfs").args(["-w", "-R", &request]).arg(image)).await?;
+    }
+    Ok(())
+}
+
+/// Packing reads every file, and the first read after a change moves a file's access time, which is part of the image.
+/// Reading a byte of each beforehand makes the image of unchanged content the same from the first time on.
+fn settle_access_times(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            settle_access_times(&entry.path())?;
+        } else if kind.is_file() {
+            let _ = fs::File::open(entry.path())?.read(&mut [0])?;
+        } else if kind.is_symlink() {
+            fs::read_link(entry.path())?;
+        }
     }
     Ok(())
 }
