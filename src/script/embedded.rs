@@ -1,7 +1,20 @@
 //! The copies of the runbooks, their library and their manifests inside the binary.
 
 /// Path below `runbooks/`, with `/` on every system, and text.
-pub(super) const FILES: &[(&str, &str)] = &[];
+pub(super) const FILES: &[(&str, &str)] = &[
+    ("apps/postgres-test.rhai", include_str!("../../runbooks/apps/postgres-test.rhai")),
+    ("apps/postgres-test.yaml", include_str!("../../runbooks/apps/postgres-test.yaml")),
+    ("backup-now.rhai", include_str!("../../runbooks/backup-now.rhai")),
+    ("dr-drill.rhai", include_str!("../../runbooks/dr-drill.rhai")),
+    ("export-state.rhai", include_str!("../../runbooks/export-state.rhai")),
+    ("full-restore.rhai", include_str!("../../runbooks/full-restore.rhai")),
+    ("lib/apps.rhai", include_str!("../../runbooks/lib/apps.rhai")),
+    ("lib/damage.rhai", include_str!("../../runbooks/lib/damage.rhai")),
+    ("lib/export.rhai", include_str!("../../runbooks/lib/export.rhai")),
+    ("lib/restore.rhai", include_str!("../../runbooks/lib/restore.rhai")),
+    ("system-backup.rhai", include_str!("../../runbooks/system-backup.rhai")),
+    ("verify-restore.rhai", include_str!("../../runbooks/verify-restore.rhai")),
+];
 
 #[cfg(test)]
 mod tests {
