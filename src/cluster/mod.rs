@@ -16,6 +16,7 @@ mod observe;
 mod reference;
 mod request;
 mod rollout;
+mod secrets;
 mod wait;
 
 use std::sync::{Arc, RwLock};
