@@ -13,7 +13,8 @@ use toml::{Spanned, Value};
 
 use super::Failure;
 use crate::{
-    Error, Kind,
+    Error, Kind, Result,
+    objectstore::StoreConfig,
     terminal::{Diagnostic, Place, did_you_mean},
 };
 
@@ -25,9 +26,9 @@ pub const FILE_NAME: &str = "lhrun.toml";
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// `[store]`: the bucket that `s3::` reads and writes.
-    pub store: Option<Store>,
+    pub store: Option<Bucket>,
     /// `[site]`: the commands behind `site::`.
-    pub site: Site,
+    pub site: Option<Site>,
     /// `[params]`: defaults for the parameters of runbooks, as text.
     #[serde(deserialize_with = "parameters")]
     pub params: BTreeMap<String, String>,
@@ -36,39 +37,33 @@ pub struct Config {
     pub path: Option<PathBuf>,
 }
 
-/// `[store]`.
+/// `[store]`. What it leaves out comes from the AWS variables of the environment.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Store {
-    /// The server's URL; without it, Amazon's for the region.
-    pub endpoint: Option<String>,
-    /// The region's name.
-    pub region: Option<String>,
-    /// The bucket.
-    pub bucket: String,
-    /// The folder in the bucket under which Longhorn's `backupstore/` lies.
+pub struct Bucket {
+    endpoint: Option<String>,
+    region: Option<String>,
+    bucket: String,
     #[serde(default)]
-    pub prefix: String,
+    prefix: String,
     /// A PEM file with the certificates to trust; relative to the configuration file.
-    pub ca: Option<PathBuf>,
-    /// Whether the bucket is part of the host name.
-    pub virtual_hosted: Option<bool>,
-    /// Used where `AWS_ACCESS_KEY_ID` is not set.
-    pub access_key: Option<String>,
-    /// Used where `AWS_SECRET_ACCESS_KEY` is not set.
+    ca: Option<PathBuf>,
+    virtual_hosted: Option<bool>,
+    access_key: Option<String>,
     #[serde(default, deserialize_with = "secret")]
-    pub secret_key: Option<SecretString>,
+    secret_key: Option<SecretString>,
 }
 
-/// `[site]`: commands, run by `sh -c` in the configuration file's folder.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// `[site]`: commands, run by `sh -c` in the configuration file's folder. Who can tear a cluster down must be able to
+/// rebuild it, so both are asked for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Site {
     /// Takes the cluster down.
-    pub teardown: Option<String>,
+    pub teardown: String,
     /// Brings an empty cluster with Longhorn up.
-    pub rebuild: Option<String>,
-    /// Installs the applications.
+    pub rebuild: String,
+    /// Installs the applications; nothing to do without it.
     pub deploy: Option<String>,
 }
 
@@ -107,6 +102,35 @@ impl Config {
             let title = format!("the configuration {path} is not valid: {message}");
             Failure::usage(Diagnostic { title, place, hint, ..Diagnostic::default() })
         })
+    }
+
+    /// The bucket to work with, completed from the AWS variables; nothing when no bucket is configured.
+    pub fn store(&self) -> Result<Option<StoreConfig>> {
+        let Some(bucket) = &self.store else { return Ok(None) };
+        let mut store = StoreConfig::from_env(&bucket.bucket, &bucket.prefix)?;
+        if let Some(path) = &bucket.ca {
+            let path = self.folder().join(path);
+            let text = fs::read_to_string(&path).map_err(|error| {
+                Error::new(Kind::Usage, format!("cannot read the certificates {}", path.display())).source(error)
+            })?;
+            store.ca_pem = Some(text);
+        }
+        match (&bucket.access_key, &bucket.secret_key) {
+            (None, None) => {}
+            (Some(access_key), Some(secret_key)) => {
+                store.access_key = Some(access_key.clone());
+                store.secret_key = Some(secret_key.clone());
+                store.session_token = None;
+            }
+            _ => {
+                let message = "[store] of the configuration has only one of access_key and secret_key";
+                return Err(Error::new(Kind::Usage, message));
+            }
+        }
+        store.endpoint = bucket.endpoint.clone().or(store.endpoint);
+        store.region = bucket.region.clone().unwrap_or(store.region);
+        store.virtual_hosted = bucket.virtual_hosted;
+        Ok(Some(store))
     }
 
     /// The folder that relative paths and the site's commands start from.
@@ -154,6 +178,8 @@ fn parameters<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, St
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use secrecy::ExposeSecret;
+
     use super::*;
     use crate::terminal::Style;
 
@@ -166,17 +192,19 @@ mod tests {
     #[test]
     fn everything_is_optional() {
         let config = Config::parse("lhrun.toml", "").unwrap();
-        assert!(config.store.is_none() && config.params.is_empty() && config.site.deploy.is_none());
+        assert!(config.store.is_none() && config.params.is_empty() && config.site.is_none());
     }
 
     #[test]
     fn sections_are_read() {
-        let text = "[store]\nbucket = \"longhorn\"\nendpoint = \"http://s3\"\nsecret_key = \"hush\"\n\
-                    [site]\nrebuild = \"make k3s\"\n[params]\nreplicas = 2\nkeep = true\nclass = \"longhorn\"\n";
+        let text = "[store]\nbucket = \"longhorn\"\nendpoint = \"http://s3\"\naccess_key = \"me\"\nsecret_key = \"hush\"\n\
+                    [site]\nteardown = \"make down\"\nrebuild = \"make k3s\"\n[params]\nreplicas = 2\nkeep = true\nclass = \"longhorn\"\n";
         let config = Config::parse("lhrun.toml", text).unwrap();
-        let store = config.store.as_ref().unwrap();
+        let store = config.store().unwrap().unwrap();
         assert_eq!((store.bucket.as_str(), store.endpoint.as_deref()), ("longhorn", Some("http://s3")));
-        assert_eq!(config.site.rebuild.as_deref(), Some("make k3s"));
+        assert_eq!(store.access_key.as_deref(), Some("me"));
+        assert_eq!(store.secret_key.unwrap().expose_secret(), "hush");
+        assert_eq!(config.site.as_ref().map(|site| site.rebuild.as_str()), Some("make k3s"));
         let params: Vec<_> = config.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(params, ["class=longhorn", "keep=true", "replicas=2"]);
         assert!(!format!("{config:?}").contains("hush"));
@@ -206,6 +234,15 @@ mod tests {
         assert!(shown.contains("lhrun.toml:3:") && !shown.contains("hush"), "{shown}");
         let shown = shown_error("[store]\nbucket = \"a\"\nsecret_key = 123456\n");
         assert!(shown.contains("lhrun.toml:3:") && !shown.contains("123456"), "{shown}");
+    }
+
+    #[test]
+    fn half_a_configuration_is_refused() {
+        assert!(shown_error("[site]\nteardown = \"make down\"\n").contains("missing field `rebuild`"));
+        let config = Config::parse("lhrun.toml", "[store]\nbucket = \"a\"\naccess_key = \"me\"\n").unwrap();
+        assert!(config.store().unwrap_err().message().contains("only one of access_key and secret_key"));
+        let config = Config::parse("lhrun.toml", "[store]\nbucket = \"a\"\nca = \"/no/such.pem\"\n").unwrap();
+        assert!(config.store().unwrap_err().message().contains("/no/such.pem"));
     }
 
     #[test]

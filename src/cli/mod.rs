@@ -10,6 +10,7 @@ mod repl;
 mod run;
 mod runbook;
 mod sandbox;
+mod site;
 
 use std::{
     ffi::OsString,
