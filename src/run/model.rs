@@ -126,8 +126,8 @@ pub struct Table {
     pub title: String,
     /// Names of the columns.
     pub columns: Vec<String>,
-    /// One text per column.
-    pub rows: Vec<Vec<String>>,
+    /// One value per column; null where the runbook gave none.
+    pub rows: Vec<Vec<serde_json::Value>>,
 }
 
 /// A line the runbook wrote.

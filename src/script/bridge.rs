@@ -41,6 +41,7 @@ where
     F: Future<Output = Result<T>>,
 {
     let host = Host::of(ctx);
+    let cancel = host.cancel();
     let result = host.runtime().block_on(async {
         let bounded = async {
             match limit {
@@ -52,7 +53,7 @@ where
         };
         tokio::select! {
             biased;
-            () = host.cancel().cancelled() => None,
+            () = cancel.cancelled() => None,
             result = bounded => Some(result),
         }
     });
@@ -105,7 +106,7 @@ mod tests {
         let mut engine = engine::build(&host);
         engine.register_fn("nap", nap);
         let began = Instant::now();
-        let cancel = host.cancel().clone();
+        let cancel = host.cancel();
         let stopper = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(50));
             cancel.cancel();

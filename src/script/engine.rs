@@ -20,8 +20,11 @@ pub fn build(host: &Host) -> Engine {
     let mut engine = bare();
     engine.set_default_tag(Dynamic::from(host.clone()));
     engine.set_module_resolver(Resolver::new(host.settings().library.clone(), host.sources().clone()));
-    let cancel = host.cancel().clone();
-    engine.on_progress(move |_| cancel.is_cancelled().then(|| "interrupted".into()));
+    let interrupted = host.clone();
+    engine.on_progress(move |operations| {
+        // Looking takes longer than most operations do.
+        (operations % 16 == 0 && interrupted.cancel().is_cancelled()).then(|| "interrupted".into())
+    });
     let terminal = host.terminal().clone();
     engine.on_print(move |text| terminal.out(text));
     let terminal = host.terminal().clone();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use futures::future::BoxFuture;
@@ -53,7 +53,7 @@ pub struct Host(Arc<Inner>);
 struct Inner {
     settings: Settings,
     runtime: Handle,
-    cancel: CancellationToken,
+    cancel: RwLock<CancellationToken>,
     terminal: Terminal,
     run: Run,
     cluster: tokio::sync::Mutex<Option<Cluster>>,
@@ -67,7 +67,7 @@ pub type Sources = Arc<Mutex<BTreeMap<String, String>>>;
 impl Host {
     /// A host for one run. `cancel` stops the run's scripts and everything they wait for.
     pub fn new(settings: Settings, runtime: Handle, cancel: CancellationToken, terminal: Terminal, run: Run) -> Self {
-        let sources = Sources::default();
+        let (sources, cancel) = (Sources::default(), RwLock::new(cancel));
         Self(Arc::new(Inner {
             settings,
             runtime,
@@ -100,8 +100,13 @@ impl Host {
     }
 
     /// Cancelled when the operator interrupts the run.
-    pub fn cancel(&self) -> &CancellationToken {
-        &self.0.cancel
+    pub fn cancel(&self) -> CancellationToken {
+        self.0.cancel.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Minds another token from now on: a session outlives the interrupts of its lines.
+    pub fn renew(&self, cancel: CancellationToken) {
+        *self.0.cancel.write().unwrap_or_else(PoisonError::into_inner) = cancel;
     }
 
     /// Where the run talks to the operator.

@@ -53,8 +53,7 @@ pub mod api {
     #[rhai_fn(return_raw)]
     pub fn confirm(ctx: NativeCallContext, question: &str) -> RhaiResultOf<()> {
         let host = Host::of(&ctx);
-        let cancel = host.cancel().clone();
-        let agreed = host.terminal().confirm(question, &|| cancel.is_cancelled()).or_throw(&ctx)?;
+        let agreed = host.terminal().confirm(question, &|| host.cancel().is_cancelled()).or_throw(&ctx)?;
         let refused = || Error::new(Kind::Refused, format!("not confirmed: {question}"));
         agreed.then_some(()).ok_or_else(refused).or_throw(&ctx)
     }

@@ -7,8 +7,15 @@
 // Rhai passes arguments by value, and its macros write items without documentation.
 #![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps, clippy::wildcard_imports, missing_docs)]
 
+mod ask;
+mod check;
+mod file;
 mod flow;
+mod formats;
+mod report;
+mod site;
 mod steps;
+mod time;
 mod wait;
 
 use rhai::{Engine, exported_module};
@@ -17,6 +24,14 @@ use rhai::{Engine, exported_module};
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(flow::api).into());
     engine.register_global_module(exported_module!(steps::api).into());
+    engine.register_static_module("ask", exported_module!(ask::api).into());
+    engine.register_static_module("check", exported_module!(check::api).into());
+    engine.register_static_module("file", exported_module!(file::api).into());
+    engine.register_static_module("json", exported_module!(formats::json).into());
+    engine.register_static_module("report", exported_module!(report::api).into());
+    engine.register_static_module("site", exported_module!(site::api).into());
+    engine.register_static_module("time", exported_module!(time::api).into());
+    engine.register_static_module("yaml", exported_module!(formats::yaml).into());
     engine.register_static_module("wait", exported_module!(wait::api).into());
 }
 
