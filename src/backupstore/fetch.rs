@@ -1,44 +1,14 @@
 //! Getting blocks out of a pool, verified: the part every reader shares.
 
-use std::{
-    ops::Deref,
-    sync::{Arc, Mutex, PoisonError},
-};
-
-use bytes::Bytes;
-use tokio::sync::Semaphore;
+use std::ops::Deref;
 
 use super::{
     block::Checksum,
     codec::{Fault, Unpacked, max_stored, unpack},
     layout::BlockPool,
+    workers::Workers,
 };
 use crate::{Error, Kind, Result, objectstore::Store};
-
-/// Unpacks and hashes on as many threads as there are processors, in buffers that are used again.
-#[derive(Clone, Debug)]
-pub struct Workers {
-    turns: Arc<Semaphore>,
-    buffers: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl Workers {
-    /// One worker for each processor.
-    pub fn new() -> Self {
-        let processors = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { turns: Arc::new(Semaphore::new(processors)), buffers: Arc::default() }
-    }
-
-    fn take(&self, length: usize) -> Vec<u8> {
-        let mut buffer = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        buffer.resize(length, 0);
-        buffer
-    }
-
-    fn give(&self, buffer: Vec<u8>) {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-    }
-}
 
 /// Why a block was not got.
 #[derive(Debug)]
@@ -109,30 +79,10 @@ impl BlockReader {
             Err(error) if error.kind() == Kind::Invalid => return Ok(Err((Fault::TooLarge, then))),
             Err(error) => return Err(Loss::Error(error)),
         };
-        let _turn = self.workers.turns.acquire().await;
-        let workers = self.workers.clone();
-        super::blocking(move || Ok(work(&workers, &body, &checksum, length, then)))
-            .await
-            .and_then(|outcome| outcome)
-            .map_err(Loss::Error)
+        let work = move |buffer: &mut [u8]| match unpack(&body, &checksum, buffer) {
+            Ok(unpacked) => then(&unpacked).map(|value| Ok(Got { value, stored: body.len() as u64 })),
+            Err(fault) => Ok(Err((fault, then))),
+        };
+        self.workers.run(length, work).await.map_err(Loss::Error)
     }
-}
-
-fn work<T, F>(
-    workers: &Workers,
-    body: &Bytes,
-    checksum: &Checksum,
-    length: usize,
-    then: F,
-) -> Result<Result<Got<T>, (Fault, F)>>
-where
-    F: FnOnce(&Unpacked<'_>) -> Result<T>,
-{
-    let mut buffer = workers.take(length);
-    let outcome = match unpack(body, checksum, &mut buffer) {
-        Ok(unpacked) => then(&unpacked).map(|value| Ok(Got { value, stored: body.len() as u64 })),
-        Err(fault) => Ok(Err((fault, then))),
-    };
-    workers.give(buffer);
-    outcome
 }

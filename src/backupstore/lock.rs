@@ -153,7 +153,7 @@ fn refused(keys: &VolumeKeys, by: &FoundLock) -> Error {
     };
     let root = keys.root().trim_end_matches('/');
     let volume = root.rsplit('/').next().unwrap_or(root);
-    let text = format!("volume {volume} is locked for {purpose} since {}", by.written.strftime("%Y-%m-%dT%H:%M:%SZ"));
+    let text = format!("volume {volume} is locked for {purpose} since {}", super::rfc3339(by.written));
     Error::new(Kind::Conflict, text)
         .object(root)
         .hint(format!("try again later; a lock nobody keeps fresh is ignored after {} s", EXPIRY.as_secs()))

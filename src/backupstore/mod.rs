@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod claim;
 pub mod codec;
 pub mod config;
+mod extents;
 mod fetch;
 pub mod layout;
 pub mod lock;
@@ -14,6 +15,8 @@ mod target;
 #[cfg(test)]
 mod testing;
 pub mod url;
+mod workers;
+pub mod write;
 
 pub use block::Compression;
 pub use catalog::Catalog;
@@ -23,7 +26,14 @@ pub use url::TargetUrl;
 
 use std::{fmt, sync::Arc};
 
+use jiff::Timestamp;
+
 use crate::{Error, Kind, Result};
+
+/// A time as Longhorn writes it: RFC 3339 in UTC, whole seconds.
+pub fn rfc3339(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
 
 /// Told how far long work has come: bytes done, bytes in all. Called from the task that does the work; must not block.
 #[derive(Clone)]

@@ -9,11 +9,12 @@ use super::{
     block::{Checksum, DEFAULT_BLOCK_SIZE},
     codec::Fault,
     config::{BackingImageConfig, BackupConfig, LockType, VolumeConfig, damaged},
-    fetch::{BlockReader, Loss, Workers},
+    fetch::{BlockReader, Loss},
     layout::{self, BackupRef, BlockPool, VolumeKeys},
     lock::Lock,
     plan::Plan,
     target::{Target, Writer},
+    workers::Workers,
 };
 use crate::{Error, Kind, Result, objectstore::Store};
 

@@ -1,0 +1,42 @@
+//! Threads for hashing and packing, so that the async ones are free for the network.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use crate::Result;
+
+/// Works on as many blocks at once as there are processors, in buffers that are used again.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    turns: Arc<Semaphore>,
+    buffers: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Workers {
+    /// One worker for each processor.
+    pub fn new() -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { turns: Arc::new(Semaphore::new(processors)), buffers: Arc::default() }
+    }
+
+    /// Waits for a worker and runs `work` on it, with a buffer of that length, which holds anything.
+    pub async fn run<T, F>(&self, length: usize, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut [u8]) -> Result<T> + Send + 'static,
+    {
+        let turn = self.turns.clone().acquire_owned().await;
+        let buffers = self.buffers.clone();
+        super::blocking(move || {
+            // Given back at the end of the work, not of the waiting for it, which may be given up.
+            let _turn = turn;
+            let mut buffer = buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+            buffer.resize(length, 0);
+            let outcome = work(&mut buffer);
+            buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+            outcome
+        })
+        .await
+    }
+}
