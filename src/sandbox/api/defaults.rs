@@ -14,7 +14,8 @@ pub(super) fn on_create(kind: &ResourceKind, new: &mut Value, store: &Store) {
     match kind.qualified().as_str() {
         "namespaces" => {
             let name = object::name(new).to_owned();
-            new["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
+            let labels = object::metadata(new).entry("labels").or_insert_with(|| json!({}));
+            set(labels, "kubernetes.io/metadata.name", json!(name));
             new["spec"] = json!({"finalizers": ["kubernetes"]});
             new["status"] = json!({"phase": "Active"});
         }
@@ -81,17 +82,18 @@ fn label_job(job: &mut Value) {
         return;
     }
     let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
-    let labels = &mut job["spec"]["template"]["metadata"]["labels"];
-    if !labels.is_object() {
-        *labels = json!({});
-    }
+    let template = &mut job["spec"]["template"];
+    set(template, "metadata", json!({}));
+    let Some(metadata) = template.get_mut("metadata") else { return };
+    set(metadata, "labels", json!({}));
+    let Some(labels) = metadata.get_mut("labels") else { return };
     for (label, value) in [
         ("batch.kubernetes.io/controller-uid", &uid),
         ("controller-uid", &uid),
         ("batch.kubernetes.io/job-name", &name),
         ("job-name", &name),
     ] {
-        labels[label] = value.clone();
+        set(labels, label, value.clone());
     }
     job["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
 }
@@ -110,8 +112,8 @@ pub(super) fn fill(kind: &ResourceKind, object: &mut Value) {
         }
         "events" => {
             let namespace = object["metadata"]["namespace"].clone();
-            if object["involvedObject"].is_object() {
-                set(&mut object["involvedObject"], "namespace", namespace);
+            if let Some(involved) = object.get_mut("involvedObject") {
+                set(involved, "namespace", namespace);
             }
             return;
         }
@@ -128,7 +130,7 @@ pub(super) fn fill(kind: &ResourceKind, object: &mut Value) {
         "services" => {
             set(spec, "type", json!("ClusterIP"));
             set(spec, "sessionAffinity", json!("None"));
-            for port in spec["ports"].as_array_mut().into_iter().flatten() {
+            for port in items(spec, "ports") {
                 set(port, "protocol", json!("TCP"));
                 let target = port["port"].clone();
                 set(port, "targetPort", target);
@@ -140,12 +142,12 @@ pub(super) fn fill(kind: &ResourceKind, object: &mut Value) {
             set(spec, "revisionHistoryLimit", json!(10));
             set(spec, "updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}));
             set(spec, "persistentVolumeClaimRetentionPolicy", json!({"whenDeleted": "Retain", "whenScaled": "Retain"}));
-            for claim in spec["volumeClaimTemplates"].as_array_mut().into_iter().flatten() {
+            for claim in items(spec, "volumeClaimTemplates") {
                 set(claim, "apiVersion", json!("v1"));
                 set(claim, "kind", json!("PersistentVolumeClaim"));
                 set(claim, "status", json!({"phase": "Pending"}));
-                if claim["spec"].is_object() {
-                    set(&mut claim["spec"], "volumeMode", json!("Filesystem"));
+                if let Some(spec) = claim.get_mut("spec") {
+                    set(spec, "volumeMode", json!("Filesystem"));
                 }
             }
             fill_template(spec);
@@ -190,6 +192,11 @@ fn set(object: &mut Value, name: &str, value: Value) {
     }
 }
 
+/// The items of a list, if there is one.
+fn items<'a>(object: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
+    object.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
 fn fill_template(spec: &mut Value) {
     if let Some(pod) = spec.get_mut("template").and_then(|template| template.get_mut("spec")) {
         fill_pod(pod);
@@ -206,10 +213,10 @@ fn fill_pod(spec: &mut Value) {
     set(spec, "schedulerName", json!("default-scheduler"));
     set(spec, "securityContext", json!({}));
     for list in ["initContainers", "containers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten().filter(|container| container.is_object()) {
+        for container in items(spec, list).filter(|container| container.is_object()) {
             set(container, "imagePullPolicy", json!("IfNotPresent"));
             set(container, "resources", json!({}));
-            for port in container["ports"].as_array_mut().into_iter().flatten() {
+            for port in items(container, "ports") {
                 set(port, "protocol", json!("TCP"));
             }
         }

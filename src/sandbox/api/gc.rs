@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::{self, KINDS},
+    managed::Manager,
     object,
     server::Cluster,
     status::Answer,
@@ -103,8 +104,13 @@ fn fate(cluster: &Cluster, object: &Value, attended: &[(Key, Object)]) -> Option
     awaited.then_some(if has_dependents { Propagation::Foreground } else { Propagation::Background })
 }
 
+fn writer<'a>(cluster: &'a Cluster, key: &Key) -> Writer<'a> {
+    let manager = Manager { name: "garbage-collector".to_owned(), applies: false, subresource: String::new() };
+    Writer::new(cluster, key.kind, false, manager)
+}
+
 fn delete(cluster: &Cluster, key: &Key, object: &Value, propagation: Propagation) -> Answer<()> {
-    let writer = Writer::new(cluster, key.kind, false);
+    let writer = writer(cluster, key);
     let Ok(current) = writer.current(&key.namespace, &key.name) else { return Ok(()) };
     // Another object of that name may have come meanwhile, or this one may have found a new owner.
     let same = object::uid(&current) == object::uid(object) && object::owners(&current) == object::owners(object);
@@ -115,7 +121,7 @@ fn delete(cluster: &Cluster, key: &Key, object: &Value, propagation: Propagation
 }
 
 fn rewrite(cluster: &Cluster, key: &Key, object: &Value, change: impl FnOnce(&mut Value)) -> Answer<()> {
-    let writer = Writer::new(cluster, key.kind, false);
+    let writer = writer(cluster, key);
     let Ok(current) = writer.current(&key.namespace, &key.name) else { return Ok(()) };
     if object::uid(&current) != object::uid(object) {
         return Ok(());
@@ -153,7 +159,7 @@ fn empty_namespace(cluster: &Cluster, key: &Key, namespace: &Object) -> Answer<(
     if left {
         return Ok(());
     }
-    let writer = Writer::new(cluster, key.kind, false);
+    let writer = writer(cluster, key);
     let Ok(current) = writer.current("", &key.name) else { return Ok(()) };
     if object::uid(&current) == object::uid(namespace) {
         let mut new = (*current).clone();

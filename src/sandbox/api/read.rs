@@ -14,7 +14,7 @@ use super::{
 /// One object, also through its `status` subresource.
 pub(super) fn get(call: &Call) -> Answer {
     let object = find(call)?;
-    Ok(json_response(200, &View::of(call.accept()).object(&object)))
+    Ok(json_response(200, &View::of(call).object(call.target.kind, &object)))
 }
 
 /// The object a call names.
@@ -65,13 +65,7 @@ pub(super) fn list(call: &Call) -> Answer {
 
 /// A list in the form the client asked for.
 pub(super) fn answer_list(call: &Call, objects: &[Object], metadata: Value) -> Response {
-    let view = View::of(call.accept());
-    let items: Vec<Value> = objects.iter().map(|object| view.object(object)).collect();
-    let (kind, api_version) = match view {
-        View::Whole => (call.target.kind.list_kind(), call.target.kind.api_version()),
-        View::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
-    };
-    json_response(200, &json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items}))
+    json_response(200, &View::of(call).list(call.target.kind, objects, metadata))
 }
 
 fn place(object: &Value) -> (&str, &str) {

@@ -13,10 +13,10 @@ use serde_json::Value;
 use super::{
     discovery,
     kinds::{self, ResourceKind},
-    read,
+    openapi, read, reviews, scale,
     server::Cluster,
     status::{Answer, Failure, json_response},
-    watch, write,
+    streams, watch, write,
 };
 
 /// Largest request body: what a real server accepts (its limit is etcd's, 1.5 MiB; requests may be twice that).
@@ -181,6 +181,7 @@ pub(super) async fn dispatch(cluster: Arc<Cluster>, request: Request) -> Answer 
         ["api"] | ["apis"] | ["api" | "apis", _] | ["apis", _, _] if parts.method == Method::GET => {
             return discovery::answer(&names, &parts.headers);
         }
+        ["openapi", "v3", ..] => openapi::answer(&names[2..]),
         ["api", "v1", ..] => resource(cluster, &mut parts, body, "", "v1", &path[2..]).await,
         ["apis", group, version, ..] => resource(cluster, &mut parts, body, group, version, &path[3..]).await,
         _ => Err(Failure::no_such_path()),
@@ -204,20 +205,28 @@ async fn resource(
         Failure::new(413, "RequestEntityTooLarge", message)
     })?;
     let call = Call { cluster, target, params, headers: parts.headers.clone(), body };
-    let known_subresource = match call.target.subresource.as_deref() {
-        None => true,
-        Some("status") => call.target.kind.status,
-        Some("finalize") => call.target.kind.kind == "Namespace",
-        Some(_) => false,
-    };
-    if !known_subresource {
-        return Err(Failure::no_such_path());
-    }
     let method = parts.method.clone();
     let (get, named) = (matches!(method, Method::GET | Method::HEAD), call.target.name.is_some());
-    let watching = get && call.params.flag("watch");
+    let replace = method == Method::PUT;
+    match (call.target.subresource.as_deref(), call.target.kind.kind) {
+        (None, _) if call.target.kind.review => {
+            return if method == Method::POST { reviews::answer(&call) } else { Err(Failure::method_not_allowed()) };
+        }
+        (None, _) | (Some("finalize"), "Namespace") => {}
+        (Some("status"), _) if call.target.kind.status => {}
+        (Some("log"), "Pod") if get => return streams::logs(call).await,
+        (Some("exec"), "Pod") if get => return streams::exec(call, parts).await,
+        (Some("exec"), "Pod") if method == Method::POST => {
+            return Err(Failure::bad_request("exec needs an upgrade to WebSocket (kubectl 1.31 or later)"));
+        }
+        (Some("scale"), _) if call.target.kind.scale && get => return scale::get(&call),
+        (Some("scale"), _) if call.target.kind.scale && (replace || method == Method::PATCH) => {
+            return scale::change(&call, replace);
+        }
+        _ => return Err(Failure::no_such_path()),
+    }
     match (method, named) {
-        _ if watching => watch::answer(call),
+        _ if get && call.params.flag("watch") => watch::answer(call),
         (_, true) if get => read::get(&call),
         (_, false) if get => read::list(&call),
         (Method::POST, false) => write::create(&call),

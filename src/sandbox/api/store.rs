@@ -283,7 +283,7 @@ impl Bucket {
 }
 
 /// Memory an object takes, roughly.
-fn weight(value: &Value) -> usize {
+pub(super) fn weight(value: &Value) -> usize {
     32 + match value {
         Value::String(text) => text.len(),
         Value::Array(items) => items.iter().map(weight).sum(),

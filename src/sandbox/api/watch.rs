@@ -74,7 +74,7 @@ pub(super) fn answer(call: Call) -> Answer {
     let watch = Watch {
         kind,
         namespace: call.target.namespace.clone(),
-        view: View::of(call.accept()),
+        view: View::of(&call),
         changes,
         position,
         initial: initial.into_iter().filter(|object| selector.matches(object)).collect(),
@@ -168,7 +168,7 @@ impl Watch {
         match self.view {
             // Saves a copy of the object.
             View::Whole => format!("{{\"type\":\"{word}\",\"object\":{object}}}\n").into(),
-            view => line(word, &view.object(object)),
+            view => line(word, &view.object(self.kind, object)),
         }
     }
 
@@ -178,7 +178,7 @@ impl Watch {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let object = json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
-        self.line("BOOKMARK", &object)
+        line("BOOKMARK", &object)
     }
 }
 

@@ -1,19 +1,23 @@
 //! Requests that change objects.
 
-use axum::response::Response;
+use axum::{http::header, response::Response};
 use serde_json::{Value, json};
 
 use super::{
-    kinds, object,
+    apply, kinds,
+    managed::Manager,
+    object,
     patch::{self, Patch},
     read,
     routes::Call,
     server::Cluster,
     status::{Answer, Failure, json_response},
-    store::Object,
     view::View,
     writer::{Deletion, Part, Propagation, Writer},
 };
+
+/// Characters of a field manager's name.
+const MAX_MANAGER: usize = 128;
 
 /// Creates what every cluster has from the start.
 pub(super) fn seed(cluster: &Cluster) {
@@ -31,11 +35,32 @@ pub(super) fn seed(cluster: &Cluster) {
 }
 
 fn respond(call: &Call, code: u16, object: &Value) -> Response {
-    json_response(code, &View::of(call.accept()).object(object))
+    json_response(code, &View::of(call).object(call.target.kind, object))
 }
 
-fn writer(call: &Call) -> Answer<Writer<'_>> {
-    Ok(Writer::new(&call.cluster, call.target.kind, call.dry_run()?))
+/// A writer for the call's kind, in the name the call gives.
+pub(super) fn writer(call: &Call, applies: bool, dry_run: bool) -> Answer<Writer<'_>> {
+    let manager = Manager {
+        name: manager_name(call)?,
+        applies,
+        subresource: call.target.subresource.clone().unwrap_or_default(),
+    };
+    Ok(Writer::new(&call.cluster, call.target.kind, dry_run, manager))
+}
+
+/// `fieldManager`, or the program that calls.
+fn manager_name(call: &Call) -> Answer<String> {
+    let agent = call.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let named = call.params.get("fieldManager").filter(|name| !name.is_empty());
+    let name = named.or_else(|| agent.split('/').next().filter(|name| !name.is_empty())).unwrap_or("unknown");
+    if named.is_some() && name.chars().count() > MAX_MANAGER {
+        return Err(Failure::new(
+            422,
+            "Invalid",
+            format!("fieldManager: Too long: may not be more than {MAX_MANAGER} bytes"),
+        ));
+    }
+    Ok(name.chars().take(MAX_MANAGER).collect())
 }
 
 fn part(call: &Call) -> Part {
@@ -54,14 +79,14 @@ pub(super) fn create(call: &Call) -> Answer {
     if call.target.kind.namespaced && namespace.is_empty() {
         return Err(Failure::bad_request("an empty namespace may not be set during creation"));
     }
-    let created = writer(call)?.create(&namespace, new)?;
+    let created = writer(call, false, call.dry_run()?)?.create(&namespace, new)?;
     Ok(respond(call, 201, &created))
 }
 
 /// PUT on an object or a subresource.
 pub(super) fn replace(call: &Call) -> Answer {
     let new = call.object()?;
-    let writer = writer(call)?;
+    let writer = writer(call, false, call.dry_run()?)?;
     let old = writer.current(call.target.namespace(), call.name()?)?;
     let versioned = new["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty());
     if call.target.kind.custom() && !versioned {
@@ -74,24 +99,61 @@ pub(super) fn replace(call: &Call) -> Answer {
 
 /// PATCH on an object or a subresource.
 pub(super) fn patch(call: &Call) -> Answer {
-    let patch = Patch::parse(call.target.kind, call.content_type(), &call.body)?;
+    let kind = call.target.kind;
+    let patch = Patch::parse(kind, call.content_type(), &call.body)?;
     let name = call.name()?;
-    let writer = writer(call)?;
-    let current = writer.current(call.target.namespace(), name);
-    let old: Object = match (current, &patch) {
-        (Ok(old), _) => old,
-        (Err(_), Patch::Apply(new)) if part(call) == Part::Main => {
-            let mut new = new.clone();
-            named(&mut new, name)?;
-            let created = writer.create(call.target.namespace(), new)?;
-            return Ok(respond(call, 201, &created));
-        }
-        (Err(missing), _) => return Err(missing),
-    };
+    if let Patch::Apply(wanted) = patch {
+        return apply_wanted(call, name, wanted);
+    }
+    let writer = writer(call, false, call.dry_run()?)?;
+    let old = writer.current(call.target.namespace(), name)?;
     let mut new = (*old).clone();
-    patch::apply(&patch, &mut new)?;
+    patch::change(kind, &patch, &mut new)?;
     let stored = writer.update(&old, new, part(call))?;
     Ok(respond(call, 200, &stored))
+}
+
+/// Server-side apply, which creates what does not exist.
+fn apply_wanted(call: &Call, name: &str, mut wanted: Value) -> Answer {
+    let (kind, namespace) = (call.target.kind, call.target.namespace());
+    if call.params.get("fieldManager").is_none_or(str::is_empty) {
+        let message =
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
+        return Err(Failure::new(422, "Invalid", message));
+    }
+    if !matches!(wanted["metadata"], Value::Null | Value::Object(_)) {
+        return Err(Failure::bad_request("metadata is not an object"));
+    }
+    if wanted["metadata"]["managedFields"].as_array().is_some_and(|entries| !entries.is_empty()) {
+        return Err(Failure::bad_request("metadata.managedFields must be nil"));
+    }
+    named(&mut wanted, name)?;
+    object::metadata(&mut wanted).remove("managedFields");
+    let part = part(call);
+    if let Some(fields) = wanted.as_object_mut() {
+        match part {
+            Part::Main if kind.status => fields.retain(|field, _| field != "status"),
+            Part::Status => {
+                fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status"))
+            }
+            _ => {}
+        }
+    }
+    let force = call.params.flag("force");
+    let writer = writer(call, true, call.dry_run()?)?;
+    match writer.current(namespace, name) {
+        Ok(old) => {
+            let new = apply::apply(kind, &old, &wanted, writer.manager(), force)?;
+            let stored = writer.update(&old, new, part)?;
+            Ok(respond(call, 200, &stored))
+        }
+        Err(missing) if part != Part::Main => Err(missing),
+        Err(_) => {
+            let new = apply::apply(kind, &json!({"metadata": {}}), &wanted, writer.manager(), force)?;
+            let created = writer.create(namespace, new)?;
+            Ok(respond(call, 201, &created))
+        }
+    }
 }
 
 fn named(object: &mut Value, name: &str) -> Answer<()> {
@@ -113,7 +175,7 @@ pub(super) fn delete(call: &Call) -> Answer {
         return Err(Failure::method_not_allowed());
     }
     let (options, dry_run) = deletion(call)?;
-    let writer = Writer::new(&call.cluster, call.target.kind, dry_run);
+    let writer = writer(call, false, dry_run)?;
     let old = writer.current(call.target.namespace(), call.name()?)?;
     let answer = writer.delete(&old, &options)?;
     Ok(json_response(200, &answer))
@@ -127,7 +189,7 @@ pub(super) fn delete_collection(call: &Call) -> Answer {
     objects.retain(|object| selector.matches(object));
     let mut gone = Vec::new();
     for object in objects {
-        let writer = Writer::new(&call.cluster, call.target.kind, dry_run);
+        let writer = writer(call, false, dry_run)?;
         let Ok(old) = writer.current(object::namespace(&object), object::name(&object)) else { continue };
         writer.delete(&old, &options)?;
         gone.push(old);

@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     admission::{Operation, Review},
-    defaults, kinds,
-    kinds::ResourceKind,
+    defaults,
+    kinds::{self, ResourceKind},
+    managed::{self, Manager},
     object,
     server::Cluster,
     status::{Answer, Failure, deleted},
@@ -57,11 +58,17 @@ pub(super) struct Writer<'a> {
     turn: Transaction<'a>,
     kind: &'static ResourceKind,
     dry_run: bool,
+    manager: Manager,
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(cluster: &'a Cluster, kind: &'static ResourceKind, dry_run: bool) -> Self {
-        Self { cluster, turn: cluster.store.transaction(), kind, dry_run }
+    pub fn new(cluster: &'a Cluster, kind: &'static ResourceKind, dry_run: bool, manager: Manager) -> Self {
+        Self { cluster, turn: cluster.store.transaction(), kind, dry_run, manager }
+    }
+
+    /// Who writes.
+    pub fn manager(&self) -> &Manager {
+        &self.manager
     }
 
     /// The object as it is now.
@@ -73,14 +80,16 @@ impl<'a> Writer<'a> {
     /// Stores a new object in a namespace (`""` for cluster-scoped kinds).
     pub fn create(&self, namespace: &str, mut new: Value) -> Answer<Object> {
         check_identity(self.kind, namespace, None, &new)?;
+        validate::shape(self.kind, &new)?;
         if new["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
             return Err(Failure::bad_request("resourceVersion should not be set on objects to be created"));
         }
         self.check_namespace(namespace)?;
+        if !self.manager.applies {
+            object::metadata(&mut new).remove("managedFields");
+        }
         let metadata = object::metadata(&mut new);
-        for set_by_server in
-            ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation"]
-        {
+        for set_by_server in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
             metadata.remove(set_by_server);
         }
         if !metadata.get("name").is_some_and(|name| name.as_str().is_some_and(|name| !name.is_empty()))
@@ -110,6 +119,9 @@ impl<'a> Writer<'a> {
         if self.cluster.store.get(self.kind, namespace, &name).is_some() {
             return Err(Failure::already_exists(self.kind, &name));
         }
+        if !self.manager.applies {
+            managed::record(self.kind, &json!({}), &mut new, &self.manager);
+        }
         Ok(self.put(new))
     }
 
@@ -118,6 +130,7 @@ impl<'a> Writer<'a> {
     pub fn update(&self, old: &Object, mut new: Value, part: Part) -> Answer<Object> {
         let name = object::name(old);
         check_identity(self.kind, object::namespace(old), Some(name), &new)?;
+        validate::shape(self.kind, &new)?;
         let wanted = new["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         if !wanted.is_empty() && Some(wanted) != old["metadata"]["resourceVersion"].as_str() {
             let why = "the object has been modified; please apply your changes to the latest version and try again";
@@ -128,6 +141,9 @@ impl<'a> Writer<'a> {
             let why =
                 format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {}", object::uid(old));
             return Err(Failure::conflict(self.kind, name, &why));
+        }
+        if !self.manager.applies {
+            managed::accept(old, &mut new);
         }
         new = self.only(part, old, new);
         if part == Part::Main {
@@ -141,6 +157,9 @@ impl<'a> Writer<'a> {
                 new["metadata"]["generation"] = json!(generation);
             }
         }
+        if !self.manager.applies {
+            managed::record(self.kind, old, &mut new, &self.manager);
+        }
         if new == **old {
             return Ok(old.clone());
         }
@@ -153,6 +172,10 @@ impl<'a> Writer<'a> {
     /// What a write to `part` makes of the old object.
     fn only(&self, part: Part, old: &Value, mut new: Value) -> Value {
         let field = |object: &mut Value, name: &str| remove_field(object, name).unwrap_or(Value::Null);
+        let managed = |new: &mut Value, changed: &mut Value| {
+            let fields = object::metadata(new).remove("managedFields");
+            object::metadata(changed).extend(fields.map(|fields| ("managedFields".to_owned(), fields)));
+        };
         match part {
             Part::Main => {
                 restore_metadata(old, &mut new);
@@ -170,6 +193,7 @@ impl<'a> Writer<'a> {
             Part::Status => {
                 let status = field(&mut new, "status");
                 let mut changed = old.clone();
+                managed(&mut new, &mut changed);
                 if status.is_null() {
                     remove_field(&mut changed, "status");
                 } else {

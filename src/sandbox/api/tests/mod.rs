@@ -2,8 +2,10 @@
 
 mod crud;
 mod kubectl;
+mod streams;
+mod writes;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -21,6 +23,7 @@ pub(super) struct Lab {
     pub server: ApiServer,
     pub client: kube::Client,
     pub folder: tempfile::TempDir,
+    pki: Pki,
 }
 
 impl Lab {
@@ -36,11 +39,15 @@ impl Lab {
         let server = ApiServer::start(config).await.unwrap();
         let path = folder.path().join("kubeconfig");
         write_kubeconfig(&path, "sandbox", server.addr(), &pki, &TOKEN.into()).unwrap();
-        let config = kube::config::Kubeconfig::read_from(&path).unwrap();
-        let config =
-            kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await.unwrap();
-        let client = kube::Client::try_from(config).unwrap();
-        Self { server, client, folder }
+        let client = connect(&path).await;
+        Self { server, client, folder, pki }
+    }
+
+    /// A client with another token.
+    pub async fn client_with(&self, token: &str) -> kube::Client {
+        let path = self.folder.path().join("other");
+        write_kubeconfig(&path, "sandbox", self.server.addr(), &self.pki, &token.into()).unwrap();
+        connect(&path).await
     }
 
     /// Sends a request and gives code and body, whatever the code.
@@ -84,6 +91,12 @@ impl Lab {
         }
         panic!("{path} is still there");
     }
+}
+
+async fn connect(kubeconfig: &Path) -> kube::Client {
+    let config = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
+    let options = kube::config::KubeConfigOptions::default();
+    kube::Client::try_from(kube::Config::from_custom_kubeconfig(config, &options).await.unwrap()).unwrap()
 }
 
 pub(super) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
