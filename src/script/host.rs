@@ -56,8 +56,8 @@ struct Inner {
     cancel: RwLock<CancellationToken>,
     terminal: Terminal,
     run: Run,
-    cluster: tokio::sync::Mutex<Option<Cluster>>,
-    store: Mutex<Option<Store>>,
+    cluster: Arc<tokio::sync::Mutex<Option<Cluster>>>,
+    store: Arc<Mutex<Option<Store>>>,
     sources: Sources,
 }
 
@@ -74,9 +74,24 @@ impl Host {
             cancel,
             terminal,
             run,
-            cluster: tokio::sync::Mutex::default(),
-            store: Mutex::default(),
+            cluster: Arc::default(),
+            store: Arc::default(),
             sources,
+        }))
+    }
+
+    /// The host of a runbook that another one runs: the same run, cluster and bucket, with parameters of its own.
+    pub(super) fn for_part(&self, parameters: BTreeMap<String, String>) -> Self {
+        let Inner { settings, runtime, terminal, run, cluster, store, sources, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            settings: Settings { parameters, ..settings.clone() },
+            runtime: runtime.clone(),
+            cancel: RwLock::new(self.cancel()),
+            terminal: terminal.clone(),
+            run: run.clone(),
+            cluster: cluster.clone(),
+            store: store.clone(),
+            sources: sources.clone(),
         }))
     }
 

@@ -13,6 +13,7 @@ mod file;
 mod flow;
 mod formats;
 mod report;
+mod runbook;
 mod site;
 mod steps;
 mod time;
@@ -24,6 +25,7 @@ use rhai::{Engine, exported_module};
 pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(flow::api).into());
     engine.register_global_module(exported_module!(steps::api).into());
+    engine.register_global_module(exported_module!(runbook::api).into());
     engine.register_static_module("ask", exported_module!(ask::api).into());
     engine.register_static_module("check", exported_module!(check::api).into());
     engine.register_static_module("file", exported_module!(file::api).into());
