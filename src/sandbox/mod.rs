@@ -1,9 +1,16 @@
 //! An embedded cluster, reached over HTTP only: Kubernetes API, S3, Longhorn-like controllers, pods as processes.
 
 pub mod api;
+mod folder;
+mod lifecycle;
 pub mod longhorn;
+pub mod programs;
 pub mod s3;
+#[cfg(test)]
+mod tests;
 pub mod workload;
+
+pub use lifecycle::{S3Access, Sandbox, SandboxOptions};
 
 /// Name of the one node, as a Kubernetes Node and as a Longhorn Node.
 pub const NODE: &str = "sandbox-node";
