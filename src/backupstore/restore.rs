@@ -226,7 +226,8 @@ async fn write(layers: &[Layer], size: u64, path: &Path, options: &RestoreOption
     let reads = layers.iter().flat_map(|layer| (0..layer.plan.len()).map(move |index| (layer, index)));
     let mut done = stream::iter(reads)
         .map(|(layer, index)| restore_block(layer, index, target.writer(), size))
-        .buffer_unordered(options.concurrency.max(1));
+        .buffer_unordered(options.concurrency.max(1))
+        .boxed();
     let (mut restored_bytes, mut stored_bytes) = (0, 0);
     while let Some((restored, stored)) = done.try_next().await? {
         restored_bytes += restored;

@@ -53,7 +53,7 @@ pub(super) async fn reconcile(context: &Context, name: &str) -> Result<Again> {
         "backingImageName": config.backing_image_name,
         "backingImageChecksum": config.backing_image_checksum,
         "storageClassName": config.storage_class_name,
-        "lastSyncedAt": started,
+        "lastSyncedAt": super::target::synced_at(&volume, &started),
     });
     context.set_status(Resource::BackupVolume, &volume, status).await?;
     Ok(None)

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{FutureExt, future::BoxFuture};
 use kube::{Client, ResourceExt};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -66,7 +67,7 @@ impl LonghornControllers {
         }
         let run = queue::run(wishes, cancel, move |task| {
             let context = context.clone();
-            async move { reconcile(&context, task).await }
+            async move { reconcile(&context, &task).await }
         });
         controllers.tasks.spawn(run);
         controllers.tasks.close();
@@ -81,26 +82,27 @@ impl LonghornControllers {
     }
 }
 
-async fn reconcile(context: &Arc<Context>, task: Task) -> Result<Again> {
-    let work = async {
-        match &task {
-            Task::Backup(name) => backup::reconcile(context, name).await,
-            Task::BackupTarget(name) => target::reconcile(context, name).await,
-            Task::BackupVolume(name) => backup_volume::reconcile(context, name).await,
-            Task::Claim(namespace, name) => provision::reconcile(context, namespace, name).await,
-            Task::Engine(volume) => restore::reconcile(context, volume).await,
-            Task::Secret(name) => target::secret_changed(context, name).await,
-            Task::Snapshot(name) => snapshot::reconcile(context, name).await,
-            Task::Volume(name) => volume::reconcile(context, name).await,
-        }
-    };
+async fn reconcile(context: &Context, task: &Task) -> Result<Again> {
     tokio::select! {
-        done = work => match done {
+        done = work(context, task) => match done {
             // It was deleted meanwhile; its deletion is a change of its own.
-            Err(error) if error.kind() == Kind::NotFound && gone(context, &task) => Ok(None),
+            Err(error) if error.kind() == Kind::NotFound && gone(context, task) => Ok(None),
             done => done,
         },
         () = context.cancel.cancelled() => Ok(None),
+    }
+}
+
+fn work<'a>(context: &'a Context, task: &'a Task) -> BoxFuture<'a, Result<Again>> {
+    match task {
+        Task::Backup(name) => backup::reconcile(context, name).boxed(),
+        Task::BackupTarget(name) => target::reconcile(context, name).boxed(),
+        Task::BackupVolume(name) => backup_volume::reconcile(context, name).boxed(),
+        Task::Claim(namespace, name) => provision::reconcile(context, namespace, name).boxed(),
+        Task::Engine(volume) => restore::reconcile(context, volume).boxed(),
+        Task::Secret(name) => target::secret_changed(context, name).boxed(),
+        Task::Snapshot(name) => snapshot::reconcile(context, name).boxed(),
+        Task::Volume(name) => volume::reconcile(context, name).boxed(),
     }
 }
 

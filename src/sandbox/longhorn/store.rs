@@ -1,5 +1,7 @@
 //! From a BackupTarget object to its bucket.
 
+use std::time::Duration;
+
 use kube::{ResourceExt, core::DynamicObject};
 use secrecy::SecretString;
 use serde_json::Value;
@@ -14,6 +16,10 @@ use crate::{
     backupstore::TargetUrl,
     objectstore::{Store, StoreConfig},
 };
+
+/// How long a lock in the bucket settles. Real Longhorn waits two seconds because many nodes may write at once; here
+/// there is one writer.
+pub(super) const LOCK_SETTLE: Duration = Duration::from_millis(20);
 
 /// A target's bucket and the URL that leads there.
 pub(super) struct Target {

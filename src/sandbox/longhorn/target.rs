@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     context::Context,
     names,
-    queue::Again,
+    queue::{Again, Task},
     resource::{Fields, Meta, Resource, with_condition},
     store::{self, Target},
 };
@@ -62,9 +62,20 @@ async fn poll(context: &Context, target: &DynamicObject) -> Result<Again> {
     Ok(Some(due))
 }
 
-/// Asks for a new look into the bucket.
+/// Asks for a new look into the bucket. Times have whole seconds, and a second look within the same one would not take
+/// place: then the next second is asked for.
 pub(super) async fn request_sync(context: &Context, resource: Resource, object: &DynamicObject) -> Result<()> {
-    context.merge(resource, object, json!({"spec": {"syncRequestedAt": names::now()}})).await.map(drop)
+    let last = object.text("/status/lastSyncedAt").parse::<jiff::Timestamp>();
+    let next = last.ok().and_then(|last| last.checked_add(jiff::SignedDuration::from_secs(1)).ok());
+    let time = next.map_or(jiff::Timestamp::now(), |next| next.max(jiff::Timestamp::now()));
+    context.merge(resource, object, json!({"spec": {"syncRequestedAt": names::time_text(time)}})).await.map(drop)
+}
+
+/// The time to note for a look that began then: never before the request that it answers.
+pub(super) fn synced_at(object: &DynamicObject, started: &str) -> String {
+    let requested = object.text("/spec/syncRequestedAt");
+    let ahead = names::seconds(requested).saturating_sub(names::seconds(started));
+    if (1..=2).contains(&ahead) { requested.to_owned() } else { started.to_owned() }
 }
 
 /// A changed credential Secret of the target `default` is tried at once; other targets wait for their next poll.
@@ -72,6 +83,8 @@ pub(super) async fn secret_changed(context: &Context, secret: &str) -> Result<Ag
     match context.get(Resource::BackupTarget, names::DEFAULT_TARGET) {
         Some(target) if target.text("/spec/credentialSecret") == secret => {
             request_sync(context, Resource::BackupTarget, &target).await?;
+            // Twice within a second the request is the same, and no change would tell of it.
+            context.queue.add(Task::BackupTarget(names::DEFAULT_TARGET.to_owned()));
         }
         _ => {}
     }
@@ -107,7 +120,10 @@ async fn sync(context: &Context, target: &DynamicObject) -> Result<()> {
     if name == names::DEFAULT_TARGET {
         sync_system_backups(context, &opened).await?;
     }
-    context.set_status(Resource::BackupTarget, target, json!({"lastSyncedAt": started})).await.map(drop)
+    context
+        .set_status(Resource::BackupTarget, target, json!({"lastSyncedAt": synced_at(target, &started)}))
+        .await
+        .map(drop)
 }
 
 async fn unavailable(context: &Context, target: &DynamicObject, message: &str) -> Result<()> {

@@ -1,28 +1,104 @@
 //! The controllers against the API server of this crate, as clients see them.
 
 mod admission;
+mod restores;
 mod volumes;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams},
-    core::{ApiResource, DynamicObject, GroupVersionKind},
+    core::DynamicObject,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LonghornControllers, LonghornOptions,
+    LonghornControllers, LonghornOptions, TargetOptions,
     admission::LonghornAdmission,
     disk::{Disk, NoWriters},
     install,
     resource::Resource,
 };
-use crate::sandbox::api::{ApiConfig, ApiServer, Pki, pods::NoPods, write_kubeconfig};
+use crate::sandbox::{
+    api::{ApiConfig, ApiServer, Pki, pods::NoPods, write_kubeconfig},
+    s3::{S3Config, S3Server},
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// A bucket that outlives clusters.
+pub(super) struct Bucket {
+    server: S3Server,
+    folder: tempfile::TempDir,
+}
+
+impl Bucket {
+    pub(super) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = S3Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            root: folder.path().to_owned(),
+            access_key: "sandbox".to_owned(),
+            secret_key: "sandbox-secret".into(),
+        };
+        let server = S3Server::start(config).await.unwrap();
+        server.create_bucket("backups").await.unwrap();
+        Self { server, folder }
+    }
+
+    /// With what the real code wrote (see `tests/fixtures/longhorn`).
+    pub(super) async fn with_fixtures() -> Self {
+        let bucket = Self::start().await;
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/longhorn/backupstore");
+        copy_folder(&from, &bucket.path("backupstore"));
+        bucket
+    }
+
+    pub(super) fn path(&self, key: &str) -> PathBuf {
+        self.folder.path().join("backups").join(key)
+    }
+
+    pub(super) fn options(&self) -> LonghornOptions {
+        let credentials = [
+            ("AWS_ACCESS_KEY_ID", "sandbox".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "sandbox-secret".to_owned()),
+            ("AWS_ENDPOINTS", self.server.endpoint()),
+            ("VIRTUAL_HOSTED_STYLE", "false".to_owned()),
+        ];
+        LonghornOptions {
+            target: Some(TargetOptions {
+                url: "s3://backups@us-east-1/".to_owned(),
+                secret: "s3-keys".to_owned(),
+                credentials: credentials.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect(),
+                poll_interval: "5m0s".to_owned(),
+            }),
+            ..LonghornOptions::default()
+        }
+    }
+
+    pub(super) async fn stop(self) {
+        self.server.stop().await;
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
 
 /// A cluster with Longhorn and nothing else.
 pub(super) struct Lab {
@@ -129,6 +205,21 @@ impl Lab {
         }
     }
 
+    /// Has the target looked through anew, and waits for it.
+    pub(super) async fn sync(&self) {
+        let target = self.get(Resource::BackupTarget, "default").await;
+        let last = target["status"]["lastSyncedAt"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let next = last.map(|last| last + jiff::SignedDuration::from_secs(1));
+        let at = next.map_or(jiff::Timestamp::now(), |next| next.max(jiff::Timestamp::now()));
+        let at = super::names::time_text(at);
+        self.patch(Resource::BackupTarget, "default", json!({"spec": {"syncRequestedAt": at}})).await.unwrap();
+        self.wait(Resource::BackupTarget, "default", |t| {
+            t["status"]["available"] == true
+                && t["status"]["lastSyncedAt"].as_str().is_some_and(|last| last >= at.as_str())
+        })
+        .await;
+    }
+
     pub(super) async fn volume(&self, name: &str, spec: Value) -> Value {
         let mut whole = json!({"size": "16777216", "frontend": "blockdev", "numberOfReplicas": 1});
         whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
@@ -153,11 +244,5 @@ impl Lab {
             .await
             .unwrap();
         self.wait(Resource::Volume, volume, |v| v["status"]["state"] == "detached").await;
-    }
-
-    pub(super) fn other(&self, api_version: &str, kind: &str) -> Api<DynamicObject> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        Api::namespaced_with(self.client.clone(), "longhorn-system", &resource)
     }
 }

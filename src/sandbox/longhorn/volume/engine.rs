@@ -98,6 +98,15 @@ fn port(replica: u16) -> u16 {
     10_000 + replica.saturating_mul(10)
 }
 
+/// Why the engine gave up the restore it was asked for, if it did.
+pub(in super::super) fn restore_failure(engine: &DynamicObject) -> Option<String> {
+    let replicas = engine.field("/status/restoreStatus").as_object()?;
+    let wanted = engine.text("/spec/requestedBackupRestore");
+    let gave_up = |status: &Value| status.text("/state") == "error" && status.text("/currentRestoringBackup") == wanted;
+    let errors: Vec<&Value> = replicas.values().filter(|status| gave_up(status)).collect();
+    (!errors.is_empty() && errors.len() == replicas.len()).then(|| errors[0].text("/error").to_owned())
+}
+
 /// Brings engine and replicas up on a node.
 pub(super) async fn start(context: &Context, volume: &DynamicObject, node: &str) -> Result<()> {
     let name = volume.name_any();

@@ -1,7 +1,7 @@
 //! A volume with `spec.fromBackup`: attached for its restore, watched, and let go when it is done or has failed.
 
 use kube::{ResourceExt, core::DynamicObject};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{attachment, claim};
 use crate::{
@@ -65,7 +65,7 @@ pub(super) async fn follow(context: &Context, volume: &DynamicObject, engine: &D
     if engine.text("/status/lastRestoredBackup") == wanted {
         return done(context, volume).await;
     }
-    if let Some(reason) = failure(&engine) {
+    if let Some(reason) = super::engine::restore_failure(&engine) {
         return failed(context, volume, &reason).await;
     }
     let conditions = with_condition(volume.field("/status/conditions"), "Restore", true, "RestoreInProgress", "");
@@ -97,15 +97,6 @@ async fn failed(context: &Context, volume: &DynamicObject, reason: &str) -> Resu
     let conditions = with_condition(volume.field("/status/conditions"), "Restore", false, "RestoreFailure", message);
     let status = json!({"robustness": "faulted", "conditions": conditions});
     context.set_status(Resource::Volume, volume, status).await.map(drop)
-}
-
-/// Why the engine gave up, if it did.
-fn failure(engine: &DynamicObject) -> Option<String> {
-    let replicas = engine.field("/status/restoreStatus").as_object()?;
-    let wanted = engine.text("/spec/requestedBackupRestore");
-    let gave_up = |status: &Value| status.text("/state") == "error" && status.text("/currentRestoringBackup") == wanted;
-    let errors: Vec<&Value> = replicas.values().filter(|status| gave_up(status)).collect();
-    (!errors.is_empty() && errors.len() == replicas.len()).then(|| errors[0].text("/error").to_owned())
 }
 
 fn backup_of(url: &str) -> Result<BackupRef> {
