@@ -3,12 +3,12 @@
 use std::{
     fs::File,
     ops::Range,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use s3s::{
     S3Response, S3Result,
-    dto::{self, CommonPrefix, ETag, ETagCondition, EncodingType, Object, Timestamp},
+    dto::{self, CommonPrefix, CopySource, ETag, ETagCondition, EncodingType, Object, Timestamp},
     s3_error,
 };
 use tokio::io::AsyncReadExt;
@@ -26,6 +26,8 @@ const PAGE: i32 = 1000;
 /// Bodies leave in pieces of this size.
 const CHUNK: usize = 256 << 10;
 
+/// What every operation returns when it has worked.
+#[allow(clippy::unnecessary_wraps)]
 pub(super) fn answer<T>(output: T) -> S3Result<S3Response<T>> {
     Ok(S3Response::new(output))
 }
@@ -44,12 +46,12 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    /// Precedence as in RFC 9110 §13.2.2: an ETag, if given, counts instead of the time.
+    /// Precedence as in RFC 9110 §13.2.2: an `ETag`, if given, counts instead of the time.
     pub(super) fn check(&self, meta: &Meta) -> S3Result<()> {
         let is = |condition: &ETagCondition| condition.as_etag().is_none_or(|tag| tag.value() == meta.etag);
         // HTTP dates have whole seconds.
         let seconds = meta.modified().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let modified = Timestamp::from(SystemTime::from(UNIX_EPOCH + Duration::from_secs(seconds)));
+        let modified = Timestamp::from(UNIX_EPOCH + Duration::from_secs(seconds));
         let holds = match (&self.matching, &self.until) {
             (Some(matching), _) => is(matching),
             (None, Some(until)) => modified <= *until,
@@ -82,6 +84,14 @@ pub(super) fn body(file: File, length: u64) -> Body {
     Box::pin(ReaderStream::with_capacity(tokio::fs::File::from_std(file).take(length), CHUNK))
 }
 
+/// Bucket and key of what is to be copied.
+pub(super) fn source(source: CopySource) -> S3Result<(String, String)> {
+    match source {
+        CopySource::Bucket { bucket, key, .. } => Ok((bucket.into(), key.into())),
+        _ => Err(s3_error!(NotImplemented, "only objects of a bucket can be copied")),
+    }
+}
+
 /// One page of a listing.
 pub(super) struct Page {
     pub entries: Vec<Entry>,
@@ -93,15 +103,15 @@ impl Page {
     pub(super) fn read(
         objects: &Objects,
         bucket: &str,
-        prefix: Option<String>,
-        delimiter: Option<String>,
+        prefix: Option<&str>,
+        delimiter: Option<&str>,
         after: &str,
         max: Option<i32>,
     ) -> S3Result<Self> {
         let max = max.unwrap_or(PAGE).min(PAGE);
         let wanted = Wanted {
-            prefix: &prefix.unwrap_or_default(),
-            delimiter: delimiter.as_deref().filter(|delimiter| !delimiter.is_empty()),
+            prefix: prefix.unwrap_or_default(),
+            delimiter: delimiter.filter(|delimiter| !delimiter.is_empty()),
             after,
             max: usize::try_from(max).map_err(|_| s3_error!(InvalidArgument, "max-keys must not be negative"))?,
         };

@@ -28,7 +28,9 @@ pub(super) fn encoded(key: &str) -> PathBuf {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => name.push(byte.into()),
             // Writing to a String cannot fail.
-            _ => drop(write!(name, "%{byte:02X}")),
+            _ => {
+                let _ = write!(name, "%{byte:02X}");
+            }
         }
     }
     let mut path = PathBuf::new();
@@ -62,7 +64,9 @@ pub(super) fn url_encoded(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut url, byte| {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => url.push(byte.into()),
-            _ => drop(write!(url, "%{byte:02X}")),
+            _ => {
+                let _ = write!(url, "%{byte:02X}");
+            }
         }
         url
     })

@@ -15,6 +15,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, ErrorKind, Read},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -159,7 +160,9 @@ impl Objects {
 
     /// A file that takes an object's place with [`commit`](Self::commit), or vanishes.
     pub(super) fn temporary(&self) -> S3Result<NamedTempFile> {
-        NamedTempFile::new_in(self.root.join(".tmp")).map_err(broken)
+        let mut file = tempfile::Builder::new();
+        // Objects are for people to look at, which temporary files are not by default.
+        file.permissions(fs::Permissions::from_mode(0o644)).tempfile_in(self.root.join(".tmp")).map_err(broken)
     }
 
     /// Opens an object.
@@ -290,7 +293,8 @@ fn stamp(meta: &fs::Metadata) -> S3Result<(u64, Duration)> {
     Ok((meta.len(), modified.duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
-fn hash(mut file: &File) -> S3Result<String> {
+/// The MD5 of the rest of the file, in hexadecimal digits; then the file is at its start.
+pub(super) fn hash(mut file: &File) -> S3Result<String> {
     let mut md5 = Md5::new();
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -307,7 +311,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
         // Writing to a String cannot fail.
-        drop(write!(hex, "{byte:02x}"));
+        let _ = write!(hex, "{byte:02x}");
         hex
     })
 }

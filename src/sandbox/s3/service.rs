@@ -1,32 +1,34 @@
 //! The S3 operations, over [`Objects`].
 
 use std::{
-    io::{Seek, SeekFrom},
+    io::{Read, Seek, SeekFrom},
     sync::Arc,
+    time::SystemTime,
 };
 
 use s3s::{
     S3, S3Request, S3Response, S3Result,
     dto::{
-        AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, CompleteMultipartUploadInput,
-        CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource,
+        self, AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, CompleteMultipartUploadInput,
+        CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult,
         CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
         DeleteBucketInput, DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
-        DeleteObjectsOutput, DeletedObject, ETag, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput,
-        GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
-        ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
-        ListPartsInput, ListPartsOutput, MetadataDirective, Part, PutObjectInput, PutObjectOutput, StreamingBlob,
-        UploadPartInput, UploadPartOutput,
+        DeleteObjectsOutput, DeletedObject, ETag, GetBucketLocationInput, GetBucketLocationOutput,
+        GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectInput, GetObjectOutput, HeadBucketInput,
+        HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
+        ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
+        ListObjectsV2Output, ListPartsInput, ListPartsOutput, MetadataDirective, MultipartUpload, Part, PutObjectInput,
+        PutObjectOutput, StreamingBlob, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
     },
     s3_error,
 };
 
 use super::{
-    answers::{Page, Wish, answer, body, part, signed, spell, spelled_as_url},
+    answers::{Page, Wish, answer, body, part, signed, source, spell, spelled_as_url},
     blocking,
     faults::Faults,
     key,
-    objects::{Conditions, Described, Objects, broken},
+    objects::{Conditions, Described, Objects, broken, hash},
     receive::{Promised, receive},
 };
 
@@ -81,7 +83,7 @@ impl S3 for Folder {
         let bucket = request.input.bucket;
         let location = format!("/{bucket}");
         self.with(move |objects| objects.create_bucket(&bucket)).await?;
-        answer(CreateBucketOutput { location: Some(location), ..CreateBucketOutput::default() })
+        answer(CreateBucketOutput { location: Some(location) })
     }
 
     async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
@@ -96,6 +98,15 @@ impl S3 for Folder {
         self.with(move |objects| objects.bucket(&request.input.bucket)).await?;
         // Absent means us-east-1; requests signed for any region are accepted.
         answer(GetBucketLocationOutput::default())
+    }
+
+    async fn get_bucket_versioning(
+        &self,
+        request: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        self.with(move |objects| objects.bucket(&request.input.bucket)).await?;
+        // No status: the bucket was never versioned.
+        answer(GetBucketVersioningOutput::default())
     }
 
     async fn delete_bucket(&self, request: S3Request<DeleteBucketInput>) -> S3Result<S3Response<DeleteBucketOutput>> {
@@ -210,9 +221,7 @@ impl S3 for Folder {
 
     async fn copy_object(&self, request: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
         let input = request.input;
-        let CopySource::Bucket { bucket: from_bucket, key: from, .. } = input.copy_source else {
-            return Err(s3_error!(NotImplemented, "only objects of a bucket can be copied"));
-        };
+        let (from_bucket, from) = source(input.copy_source)?;
         let replaced = input.metadata_directive.is_some_and(|how| how.as_str() == MetadataDirective::REPLACE);
         let described = replaced.then(|| described!(input));
         let wish = Wish {
@@ -251,8 +260,11 @@ impl S3 for Folder {
         };
         let url = spelled_as_url(input.encoding_type.as_ref());
         let (bucket, prefix, delimiter) = (input.bucket.clone(), input.prefix.clone(), input.delimiter.clone());
-        let page =
-            self.with(move |objects| Page::read(objects, &bucket, prefix, delimiter, &after, input.max_keys)).await?;
+        let page = self
+            .with(move |objects| {
+                Page::read(objects, &bucket, prefix.as_deref(), delimiter.as_deref(), &after, input.max_keys)
+            })
+            .await?;
         answer(ListObjectsV2Output {
             key_count: i32::try_from(page.entries.len()).ok(),
             max_keys: Some(page.max),
@@ -275,8 +287,11 @@ impl S3 for Folder {
         let after = input.marker.clone().unwrap_or_default();
         let url = spelled_as_url(input.encoding_type.as_ref());
         let (bucket, prefix, delimiter) = (input.bucket.clone(), input.prefix.clone(), input.delimiter.clone());
-        let page =
-            self.with(move |objects| Page::read(objects, &bucket, prefix, delimiter, &after, input.max_keys)).await?;
+        let page = self
+            .with(move |objects| {
+                Page::read(objects, &bucket, prefix.as_deref(), delimiter.as_deref(), &after, input.max_keys)
+            })
+            .await?;
         answer(ListObjectsOutput {
             max_keys: Some(page.max),
             is_truncated: Some(page.more()),
@@ -318,6 +333,58 @@ impl S3 for Folder {
         };
         self.with(keep).await?;
         answer(UploadPartOutput { e_tag: Some(ETag::Strong(etag)), ..UploadPartOutput::default() })
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: S3Request<UploadPartCopyInput>,
+    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        let input = request.input;
+        let (from_bucket, from) = source(input.copy_source)?;
+        let range = input.copy_source_range.map(|range| dto::Range::parse(&range)).transpose();
+        let range = range.map_err(|_| s3_error!(InvalidArgument, "the range must be bytes=first-last"))?;
+        let copy = move |objects: &Objects| {
+            let (mut from, meta) = objects.find(&from_bucket, &from)?;
+            let range = part(range, meta.size)?.unwrap_or(0..meta.size);
+            from.seek(SeekFrom::Start(range.start)).map_err(broken)?;
+            let mut file = objects.temporary()?;
+            std::io::copy(&mut from.take(range.end - range.start), file.as_file_mut()).map_err(broken)?;
+            file.rewind().map_err(broken)?;
+            let etag = hash(file.as_file())?;
+            let upload = (input.bucket.as_str(), input.key.as_str(), input.upload_id.as_str());
+            objects.keep_part(upload, input.part_number, file, &etag)?;
+            Ok(etag)
+        };
+        let result = CopyPartResult {
+            e_tag: Some(ETag::Strong(self.with(copy).await?)),
+            last_modified: Some(SystemTime::now().into()),
+            ..CopyPartResult::default()
+        };
+        answer(UploadPartCopyOutput { copy_part_result: Some(result), ..UploadPartCopyOutput::default() })
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        let input = request.input;
+        let url = spelled_as_url(input.encoding_type.as_ref());
+        let (bucket, prefix) = (input.bucket.clone(), input.prefix.clone().unwrap_or_default());
+        let uploads = self.with(move |objects| objects.uploads(&bucket, &prefix)).await?;
+        let uploads = uploads.into_iter().map(|upload| MultipartUpload {
+            key: Some(spell(url, upload.key)),
+            upload_id: Some(upload.id),
+            initiated: Some(upload.started.into()),
+            ..MultipartUpload::default()
+        });
+        answer(ListMultipartUploadsOutput {
+            uploads: Some(uploads.collect()),
+            is_truncated: Some(false),
+            bucket: Some(input.bucket),
+            prefix: input.prefix,
+            encoding_type: input.encoding_type,
+            ..ListMultipartUploadsOutput::default()
+        })
     }
 
     async fn list_parts(&self, request: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {

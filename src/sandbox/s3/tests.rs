@@ -329,6 +329,12 @@ fn multipart_uploads_become_one_object() {
     let parts: Vec<_> = objects.parts("bucket", "big", &id).unwrap();
     assert_eq!(parts.iter().map(|part| (part.number, part.size)).collect::<Vec<_>>(), [(1, 5 << 20), (2, 5)]);
     assert!(names(&objects, "", None, "", 1000).0.is_empty(), "an unfinished upload is visible");
+    let under_way = objects.uploads("bucket", "b").unwrap();
+    assert_eq!(
+        under_way.iter().map(|upload| (upload.key.as_str(), upload.id.as_str())).collect::<Vec<_>>(),
+        [("big", id.as_str())]
+    );
+    assert!(objects.uploads("bucket", "c").unwrap().is_empty());
     let complete = |named: &[(i32, Option<String>)]| objects.complete_upload(upload, named, &Conditions::default());
     let code = |named: &[(i32, Option<String>)]| complete(named).unwrap_err().code().as_str().to_owned();
     assert_eq!(code(&[]), "MalformedXML");

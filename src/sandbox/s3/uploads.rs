@@ -28,6 +28,14 @@ struct Announced {
     described: Described,
 }
 
+/// An upload under way.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Upload {
+    pub key: String,
+    pub id: String,
+    pub started: SystemTime,
+}
+
 /// A part that has arrived.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -62,6 +70,25 @@ impl Objects {
         let json = fs::read(folder.join("upload.json")).map_err(|_| unknown())?;
         let announced: Announced = serde_json::from_slice(&json).map_err(|_| unknown())?;
         if announced.key == key { Ok((folder, announced.described)) } else { Err(unknown()) }
+    }
+
+    /// The uploads under way of keys with that prefix, by key.
+    pub(super) fn uploads(&self, bucket: &str, prefix: &str) -> S3Result<Vec<Upload>> {
+        self.bucket(bucket)?;
+        let mut uploads = Vec::new();
+        let Ok(entries) = fs::read_dir(self.aside(".uploads", bucket)) else { return Ok(uploads) };
+        for entry in entries {
+            let entry = entry.map_err(broken)?;
+            // One that ends or begins right now is passed over.
+            let Ok(json) = fs::read(entry.path().join("upload.json")) else { continue };
+            let Ok(Announced { key, .. }) = serde_json::from_slice(&json) else { continue };
+            if key.starts_with(prefix) {
+                let started = entry.metadata().and_then(|meta| meta.modified()).map_err(broken)?;
+                uploads.push(Upload { key, id: entry.file_name().to_string_lossy().into_owned(), started });
+            }
+        }
+        uploads.sort();
+        Ok(uploads)
     }
 
     /// Keeps a part that has arrived; one of the same number is replaced.
@@ -150,7 +177,7 @@ impl Objects {
     }
 }
 
-/// The bytes of a part's ETag, which this server wrote as hexadecimal digits.
+/// The bytes of a part's `ETag`, which this server wrote as hexadecimal digits.
 fn bytes_of(hex: &str) -> Vec<u8> {
     let digit = |at: usize| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
     (0..hex.len()).step_by(2).filter_map(digit).collect()

@@ -14,6 +14,7 @@ mod flow;
 mod formats;
 mod report;
 mod runbook;
+mod s3;
 mod site;
 mod steps;
 mod time;
@@ -31,6 +32,7 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_static_module("file", exported_module!(file::api).into());
     engine.register_static_module("json", exported_module!(formats::json).into());
     engine.register_static_module("report", exported_module!(report::api).into());
+    engine.register_static_module("s3", exported_module!(s3::api).into());
     engine.register_static_module("site", exported_module!(site::api).into());
     engine.register_static_module("time", exported_module!(time::api).into());
     engine.register_static_module("yaml", exported_module!(formats::yaml).into());
