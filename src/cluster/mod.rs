@@ -6,6 +6,8 @@ mod apply;
 mod connect;
 mod events;
 mod exec;
+#[cfg(all(test, feature = "sandbox"))]
+pub(crate) mod fake;
 mod fault;
 mod jsonpath;
 mod kinds;
@@ -17,6 +19,8 @@ mod reference;
 mod request;
 mod rollout;
 mod secrets;
+#[cfg(all(test, feature = "sandbox"))]
+mod tests;
 mod wait;
 
 use std::sync::{Arc, RwLock};

@@ -167,10 +167,15 @@ impl Cluster {
         self.merge(reference, &json!({"metadata": {"annotations": annotations}})).await
     }
 
-    /// Sets the number of replicas through the `scale` subresource.
-    pub async fn scale(&self, reference: &ObjectRef, replicas: u32) -> Result<()> {
+    /// Sets the number of replicas through the `scale` subresource; tells whether it was another before.
+    pub async fn scale(&self, reference: &ObjectRef, replicas: u32) -> Result<bool> {
+        let before = self.get(reference).await?;
+        if before.pointer("/spec/replicas").and_then(Value::as_u64) == Some(u64::from(replicas)) {
+            return Ok(false);
+        }
         let patch = json!({"spec": {"replicas": replicas}});
-        self.patch(reference, &patch, PatchKind::Merge, Some("scale")).await.map(drop)
+        self.patch(reference, &patch, PatchKind::Merge, Some("scale")).await?;
+        Ok(true)
     }
 
     /// Deletes the object and tells whether it was there.

@@ -35,10 +35,10 @@ pub struct Backup {
     pub size: u64,
     /// Bytes of the volume at the latest backup.
     pub volume_size: u64,
-    /// When its data were taken, RFC 3339.
-    pub data_at: Option<String>,
+    /// Moment of its data, RFC 3339.
+    pub snapshot_time: Option<String>,
     /// When it was finished, RFC 3339.
-    pub created_at: Option<String>,
+    pub created: Option<String>,
     /// Snapshot it was made from.
     pub snapshot: Option<String>,
     /// Percent done while it is made.
@@ -51,8 +51,11 @@ pub struct Backup {
     pub access_mode: Option<String>,
     /// Block size in bytes as text; `-1` when it could not be read.
     pub block_size: String,
-    /// The claim that used the volume, when it is recorded.
-    pub claim: Option<ClaimInfo>,
+    /// `namespace/name` of the claim that used the volume, when it is recorded.
+    pub claim: Option<String>,
+    /// All that is recorded of the claim.
+    #[serde(skip)]
+    pub claim_info: Option<ClaimInfo>,
 }
 
 /// Which claim a backup's volume belonged to: the label `KubernetesStatus`, which backups made through Longhorn's own
@@ -110,6 +113,7 @@ impl Backup {
         let state = fields::text(object, "/status/state");
         let url = fields::text(object, "/status/url");
         let messages = fields::map(object, "/status/messages");
+        let claim_info = ClaimInfo::of_labels(&labels);
         Self {
             name: fields::name(object).to_string(),
             volume: volume.to_string(),
@@ -120,15 +124,16 @@ impl Backup {
             url: url.to_string(),
             size: fields::number(object, "/status/size").unwrap_or(0),
             volume_size: fields::number(object, "/status/volumeSize").unwrap_or(0),
-            data_at: fields::owned(object, "/status/snapshotCreatedAt")
+            snapshot_time: fields::owned(object, "/status/snapshotCreatedAt")
                 .or_else(|| fields::owned(object, "/status/backupCreatedAt")),
-            created_at: fields::owned(object, "/status/backupCreatedAt"),
+            created: fields::owned(object, "/status/backupCreatedAt"),
             snapshot: fields::owned(object, "/status/snapshotName")
                 .or_else(|| fields::owned(object, "/spec/snapshotName")),
             progress: fields::number(object, "/status/progress").unwrap_or(0),
             error: fields::owned(object, "/status/error").or_else(|| messages.get("error").cloned()),
             access_mode: labels.get(ACCESS_MODE_LABEL).cloned(),
-            claim: ClaimInfo::of_labels(&labels),
+            claim: claim_info.as_ref().map(|info| format!("{}/{}", info.namespace, info.name)),
+            claim_info,
             labels,
             block_size: fields::text(object, "/spec/backupBlockSize").to_string(),
         }
@@ -136,7 +141,7 @@ impl Backup {
 
     /// Moment of its data.
     pub fn data_moment(&self) -> Option<Timestamp> {
-        self.data_at.as_deref()?.parse().ok()
+        self.snapshot_time.as_deref()?.parse().ok()
     }
 
     /// Labels an operator gave it, without those Longhorn adds.
@@ -186,7 +191,7 @@ impl Longhorn {
             return Ok(found.clone());
         }
         let usable: Vec<_> = backups.iter().filter(|backup| backup.complete).collect();
-        let message = match (as_of, usable.last().and_then(|oldest| oldest.data_at.as_deref())) {
+        let message = match (as_of, usable.last().and_then(|oldest| oldest.snapshot_time.as_deref())) {
             (Some(limit), Some(oldest)) => {
                 format!(
                     "the volume {volume} has no backup from before {}; the oldest is of {oldest}",
@@ -245,7 +250,7 @@ mod tests {
         assert!(!Backup::read(&object).complete);
         let empty =
             Backup::read(&json!({"metadata": {"name": "crashed", "labels": {"backup-volume": "v"}}, "status": {}}));
-        assert_eq!((empty.complete, empty.volume.as_str(), empty.data_at), (false, "v", None));
+        assert_eq!((empty.complete, empty.volume.as_str(), empty.snapshot_time), (false, "v", None));
     }
 
     #[test]
@@ -258,7 +263,8 @@ mod tests {
         object["status"]["labels"] = json!({"KubernetesStatus": status.to_string(), "team": "db",
             "longhorn.io/volume-access-mode": "rwx"});
         let read = Backup::read(&object);
-        let claim = read.claim.clone().unwrap();
+        assert_eq!(read.claim.as_deref(), Some("prod/data-postgres-0"));
+        let claim = read.claim_info.clone().unwrap();
         assert_eq!((claim.namespace.as_str(), claim.name.as_str(), claim.current), ("prod", "data-postgres-0", true));
         assert_eq!(claim.workloads, ["StatefulSet/postgres"]);
         assert_eq!(read.access_mode.as_deref(), Some("rwx"));

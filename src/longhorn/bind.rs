@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::{BACKUP_VOLUME, Longhorn, Volume, fields, persistent::Wishes, rest, volume::handle};
 use crate::{
     Error, Kind, Result,
-    backupstore::layout::BackupRef,
     cluster::{ApplyOptions, Change, ObjectRef},
 };
 
@@ -116,15 +115,12 @@ impl Longhorn {
         if let Some(class) = wishes.class() {
             return Ok(class);
         }
-        let source =
-            volume.from_backup.as_deref().and_then(|url| BackupRef::decode(url).ok()).map(|(_, source)| source.volume);
-        let recorded = match source {
-            Some(source) => {
-                let volumes =
-                    self.cluster.list(BACKUP_VOLUME, &self.all().selector(format!("backup-volume={source}"))).await?;
-                volumes.iter().find_map(|volume| fields::owned(volume, "/status/storageClassName"))
-            }
-            None => None,
+        let recorded = if volume.from_volume.is_empty() {
+            None
+        } else {
+            let selector = format!("backup-volume={}", volume.from_volume);
+            let volumes = self.cluster.list(BACKUP_VOLUME, &self.all().selector(selector)).await?;
+            volumes.iter().find_map(|volume| fields::owned(volume, "/status/storageClassName"))
         };
         match recorded {
             Some(class) => Ok(class),

@@ -27,7 +27,9 @@ pub struct Expected {
     /// The backup to restore; `None` means that there is nothing to restore it from.
     pub backup: Option<String>,
     /// Moment of that backup's data, RFC 3339.
-    pub backup_at: Option<String>,
+    pub taken: Option<String>,
+    /// Which source told the claim: `exported`, `bundle` or `backup`.
+    pub source: Option<String>,
     /// The backup a system restore would take.
     pub recorded_backup: Option<String>,
     /// How much newer the chosen backup's data are than those of the recorded one, in seconds.
@@ -108,7 +110,7 @@ fn merge(volume: &str, sources: &[(&str, &Inventory)], backups: &[Backup], as_of
     let chosen = newest(backups, volume, as_of);
     if let Some(backup) = chosen {
         expected.backup = Some(backup.name.clone());
-        expected.backup_at.clone_from(&backup.data_at);
+        expected.taken.clone_from(&backup.snapshot_time);
     }
     for (source, inventory) in sources {
         learn(&mut expected, source, inventory, volume);
@@ -122,6 +124,7 @@ fn merge(volume: &str, sources: &[(&str, &Inventory)], backups: &[Backup], as_of
     expected.skew_seconds = moments.map(|(chosen, recorded)| chosen.as_second() - recorded.as_second());
     expected.namespace =
         expected.claim.as_ref().and_then(|claim| claim.split_once('/')).map(|(namespace, _)| namespace.to_string());
+    expected.source = expected.sources.get("claim").cloned();
     let facts = ["claim", "pv", "class", "size", "access_modes", "volume_mode", "fs_type", "volume_spec"];
     expected.unknown =
         facts.iter().filter(|fact| !expected.sources.contains_key(**fact)).map(|fact| (*fact).to_string()).collect();
@@ -175,11 +178,11 @@ fn learn_from_backup(expected: &mut Expected, backup: &Backup, backups: &[Backup
     // An older backup may know the claim that the chosen one, made without the label, does not.
     let older = || {
         let mut all: Vec<_> =
-            backups.iter().filter(|other| other.volume == backup.volume && other.claim.is_some()).collect();
+            backups.iter().filter(|other| other.volume == backup.volume && other.claim_info.is_some()).collect();
         all.sort_by_key(|other| other.data_moment());
-        all.last().and_then(|other| other.claim.clone())
+        all.last().and_then(|other| other.claim_info.clone())
     };
-    let info = backup.claim.clone().or_else(older);
+    let info = backup.claim_info.clone().or_else(older);
     let sources = &mut expected.sources;
     let claim = info.as_ref().map(|info| format!("{}/{}", info.namespace, info.name));
     take(sources, BACKUP, "claim", &mut expected.claim, claim);
@@ -215,7 +218,7 @@ fn retire_replaced(set: &mut ExpectedSet) {
             Some(BUNDLE) => 1,
             _ => 0,
         };
-        (source, expected.backup_at.clone())
+        (source, expected.taken.clone())
     };
     let mut best: BTreeMap<String, (_, String)> = BTreeMap::new();
     for expected in &set.volumes {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{CSI_DRIVER, Longhorn, VOLUME, fields};
-use crate::{Error, Kind, Result, cluster::ObjectRef};
+use crate::{Error, Kind, Result, backupstore::layout::BackupRef, cluster::ObjectRef};
 
 /// A Longhorn volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,8 +29,12 @@ pub struct Volume {
     pub replicas: u64,
     /// Node it is attached to.
     pub node: Option<String>,
-    /// URL of the backup it was made from.
-    pub from_backup: Option<String>,
+    /// Name of the backup it was made from; empty for a volume that was made empty.
+    pub from_backup: String,
+    /// Name of the volume that backup is of.
+    pub from_volume: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
     /// Whether a restore into it has begun and not ended.
     pub restoring: bool,
     /// Name of its newest backup.
@@ -51,6 +55,7 @@ impl Volume {
         let claim = status("namespace").zip(status("pvcName")).map(|(namespace, name)| format!("{namespace}/{name}"));
         // The claim's name stays after the claim has gone; this field then says since when.
         let gone = status("lastPVCRefAt").is_some();
+        let source = BackupRef::decode(fields::text(object, "/spec/fromBackup")).ok().map(|(_, source)| source);
         Self {
             name: fields::name(object).to_string(),
             size: fields::number(object, "/spec/size").unwrap_or(0),
@@ -62,7 +67,9 @@ impl Volume {
             access_mode: fields::some(object, "/spec/accessMode").unwrap_or("rwo").to_string(),
             replicas: fields::number(object, "/spec/numberOfReplicas").unwrap_or(0),
             node: fields::owned(object, "/status/currentNodeID"),
-            from_backup: fields::owned(object, "/spec/fromBackup"),
+            from_backup: source.as_ref().map(|source| source.backup.clone()).unwrap_or_default(),
+            from_volume: source.map(|source| source.volume).unwrap_or_default(),
+            created: fields::text(object, "/metadata/creationTimestamp").to_string(),
             restoring: fields::flag(object, "/status/restoreRequired"),
             last_backup: fields::owned(object, "/status/lastBackup"),
             last_backup_at: fields::owned(object, "/status/lastBackupAt"),
