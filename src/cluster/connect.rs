@@ -57,7 +57,7 @@ pub(super) struct Found {
 }
 
 impl Cluster {
-    /// Connects to a cluster and checks that it answers, within five seconds.
+    /// Connects to a cluster and checks that it answers within five seconds and takes the credentials.
     ///
     /// Looks at, in this order: the named kubeconfig; the files of `$KUBECONFIG`; `~/.kube/config`; k3s's own
     /// kubeconfig; the service account of the pod this runs in. As in kubectl, a named file or `$KUBECONFIG` excludes
@@ -90,7 +90,10 @@ impl Cluster {
                     .hint("check that the server is up and reachable from here, or choose another --context"));
             }
         };
-        Ok(Self::new(client, server, found.context, namespace, version))
+        let cluster = Self::new(client, server, found.context, namespace, version);
+        // The version is told to everybody; the kinds, needed soon anyway, only to those whose credentials are right.
+        cluster.kinds(true).await.map_err(|error| error.context(&tried))?;
+        Ok(cluster)
     }
 }
 

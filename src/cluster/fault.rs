@@ -78,7 +78,7 @@ fn refused(status: &Status, doing: &str) -> Error {
         401 => say(Kind::Denied).hint("the credentials of the kubeconfig's user were not accepted; they may have expired"),
         403 => say(Kind::Denied).hint("the kubeconfig's user lacks this permission; see kubectl auth can-i"),
         404 => say(Kind::NotFound),
-        409 if message.contains("conflict") && message.contains("field") => {
+        409 if message.contains("Apply failed with") => {
             say(Kind::Conflict).hint("another manager owns these fields; apply with force to take them over")
         }
         409 => say(Kind::Conflict),

@@ -90,7 +90,7 @@ impl Cluster {
     }
 
     /// All kinds, and whether they were fetched just now.
-    async fn kinds(&self, refresh: bool) -> Result<(Arc<KindIndex>, bool)> {
+    pub(super) async fn kinds(&self, refresh: bool) -> Result<(Arc<KindIndex>, bool)> {
         if !refresh && let Some(index) = self.inner.kinds.read().unwrap_or_else(PoisonError::into_inner).clone() {
             return Ok((index, false));
         }

@@ -193,7 +193,8 @@ impl Admission for Restarting {
     fn review(&self, _: &Review<'_>, _: &mut Value, _: &dyn Objects) -> Result<(), Refusal> {
         let count = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if count < 2 {
-            let message = "Internal error occurred: failed calling webhook \"validator.longhorn.io\": no endpoints available";
+            let message =
+                "Internal error occurred: failed calling webhook \"validator.longhorn.io\": no endpoints available";
             return Err(Refusal { code: 500, message: message.into() });
         }
         Ok(())
@@ -211,7 +212,11 @@ async fn a_webhook_that_restarts_is_waited_for() {
 struct Shell;
 
 impl Pods for Shell {
-    fn logs(&self, container: ContainerRef, request: LogRequest) -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes>>>> {
+    fn logs(
+        &self,
+        container: ContainerRef,
+        request: LogRequest,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes>>>> {
         Box::pin(async move {
             let text = format!("{} of {:?}, {:?} lines\n", container.pod, container.container, request.tail_lines);
             Ok(futures::stream::iter([Ok(Bytes::from(text))]).boxed())
