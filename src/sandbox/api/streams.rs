@@ -165,7 +165,8 @@ async fn session(cluster: Arc<Cluster>, socket: WebSocket, ask: Ask) {
     let exit = tokio::select! {
         exit = run => exit,
         () = receive_input(stream, input, wants.tty) => None,
-        () = cluster.stopping.cancelled() => None,
+        // Clients wait for a status; one that never comes leaves some of them reading for ever.
+        () = cluster.stopping.cancelled() => Some(Err(Error::new(Kind::Cancelled, "the server is shutting down"))),
     };
     if let Some(exit) = exit {
         let status = exit_status(&exit).to_string();

@@ -100,3 +100,21 @@ async fn logs_come_with_their_options() {
     let missing = pods.logs("q", &LogParams::default()).await.unwrap_err();
     assert!(matches!(missing, kube::Error::Api(status) if status.code == 404));
 }
+
+#[tokio::test]
+async fn stopping_ends_sessions_and_followed_logs() {
+    let lab = lab_with_pod().await;
+    let pods: Api<Pod> = Api::namespaced(lab.client.clone(), "default");
+    let mut process = pods.exec("p", ["sleep"], &AttachParams::default()).await.unwrap();
+    let follow = LogParams { follow: true, ..LogParams::default() };
+    let log = pods.log_stream("p", &follow).await.unwrap();
+    let mut err = process.stderr().unwrap();
+    let mut said = [0; 5];
+    err.read_exact(&mut said).await.unwrap();
+    let started = std::time::Instant::now();
+    lab.server.stop().await;
+    drop(log);
+    assert!(started.elapsed() < std::time::Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!(err.read(&mut said).await.unwrap(), 0);
+    assert_eq!(process.take_status().unwrap().await.unwrap().status.as_deref(), Some("Failure"));
+}
