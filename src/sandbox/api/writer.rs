@@ -111,16 +111,17 @@ impl<'a> Writer<'a> {
         if self.kind.status {
             remove_field(&mut new, "status");
         }
-        defaults::on_create(self.kind, &mut new, &self.cluster.store);
         defaults::fill(self.kind, &mut new);
+        // What the server and its admission add from here on is nobody's, as in a real server.
+        if !self.manager.applies {
+            managed::record(self.kind, &json!({}), &mut new, &self.manager);
+        }
+        defaults::on_create(self.kind, &mut new, &self.cluster.store);
         self.review(Operation::Create, None, &mut new)?;
         validate::object(self.kind, &new)?;
         let name = object::name(&new).to_owned();
         if self.cluster.store.get(self.kind, namespace, &name).is_some() {
             return Err(Failure::already_exists(self.kind, &name));
-        }
-        if !self.manager.applies {
-            managed::record(self.kind, &json!({}), &mut new, &self.manager);
         }
         Ok(self.put(new))
     }
@@ -148,6 +149,11 @@ impl<'a> Writer<'a> {
         new = self.only(part, old, new);
         if part == Part::Main {
             defaults::fill(self.kind, &mut new);
+        }
+        if !self.manager.applies {
+            managed::record(self.kind, old, &mut new, &self.manager);
+        }
+        if part == Part::Main {
             self.review(Operation::Update, Some(old), &mut new)?;
             restore_metadata(old, &mut new);
             validate::object(self.kind, &new)?;
@@ -156,9 +162,6 @@ impl<'a> Writer<'a> {
                 let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
                 new["metadata"]["generation"] = json!(generation);
             }
-        }
-        if !self.manager.applies {
-            managed::record(self.kind, old, &mut new, &self.manager);
         }
         if new == **old {
             return Ok(old.clone());

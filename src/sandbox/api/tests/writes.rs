@@ -201,3 +201,18 @@ async fn classes_and_secrets_get_their_defaults() {
         (&json!("dmFsdWU="), &json!("Opaque"), &json!(null))
     );
 }
+
+#[tokio::test]
+async fn what_the_server_adds_is_nobodys() {
+    let lab = Lab::start().await;
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": {"spec": {
+        "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}});
+    let path = "/apis/batch/v1/namespaces/default/jobs";
+    let (_, created) = lab.post(path, job.clone()).await;
+    assert!(created["spec"]["selector"].is_object());
+    assert_eq!(created["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:selector"], json!(null));
+    let apply = "application/apply-patch+yaml";
+    let (code, applied) =
+        lab.send("PATCH", &format!("{path}/j?fieldManager=a&force=true"), apply, &job.to_string()).await;
+    assert_eq!((code, &applied["spec"]["selector"]), (200, &created["spec"]["selector"]), "{applied}");
+}
