@@ -42,6 +42,8 @@ pub(super) fn bare() -> Engine {
     let mut engine = Engine::new();
     // The defaults differ between debug and release builds.
     engine.set_max_call_levels(CALLS).set_max_expr_depths(DEPTH, DEPTH);
+    // A misspelt variable is found before anything is done.
+    engine.set_strict_variables(true);
     engine.set_max_string_size(TEXT).set_max_array_size(ITEMS).set_max_map_size(ITEMS);
     // `wait::until` reads better than a second form of `do … while !…`. The hook is marked as subject to change.
     #[allow(deprecated)]

@@ -23,7 +23,7 @@ pub(super) fn throw_at(error: &Error, source: Option<&str>, position: Position) 
     }
     // Rhai adds no position to maps that are thrown.
     let mut map = as_map(error);
-    if let Some(at) = at(source.unwrap_or_default(), position) {
+    if let Some(at) = At::new(source.unwrap_or_default(), position) {
         at.put_into(&mut map);
     }
     EvalAltResult::ErrorRuntime(map.into(), position).into()
@@ -59,6 +59,12 @@ pub struct At {
 }
 
 impl At {
+    /// The place of that position in that script, if it is known.
+    pub(super) fn new(source: &str, position: Position) -> Option<Self> {
+        let line = position.line()?;
+        Some(Self { source: source.to_owned(), line, column: position.position().unwrap_or(1) })
+    }
+
     /// Puts the place into a failure's map.
     pub(super) fn put_into(&self, map: &mut Map) {
         map.insert("line".into(), int(self.line));
@@ -70,10 +76,16 @@ impl At {
 /// A call that was under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The function, or `import`; empty for a closure.
+    /// The function, with the language's own name for a closure, or `import`.
     pub function: String,
     /// Where it was called, if known.
     pub at: Option<At>,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self { error, at: None, stack: Vec::new() }
+    }
 }
 
 /// What ended a script.
@@ -100,15 +112,14 @@ impl Fault {
         loop {
             match error {
                 EvalAltResult::ErrorInFunctionCall(name, inner_source, inner, position) => {
-                    let function = if name.starts_with("anon$") { String::new() } else { name.clone() };
-                    stack.insert(0, Frame { function, at: at(&source, *position) });
+                    stack.insert(0, Frame { function: name.clone(), at: At::new(&source, *position) });
                     if !inner_source.is_empty() {
                         source.clone_from(inner_source);
                     }
                     error = inner;
                 }
                 EvalAltResult::ErrorInModule(path, inner, position) => {
-                    stack.insert(0, Frame { function: "import".into(), at: at(&source, *position) });
+                    stack.insert(0, Frame { function: "import".into(), at: At::new(&source, *position) });
                     source.clone_from(path);
                     error = inner;
                 }
@@ -118,9 +129,9 @@ impl Fault {
         let position = error.position();
         if let EvalAltResult::ErrorRuntime(value, _) = error {
             let (error, thrown_at) = thrown(value);
-            return Self { error, at: thrown_at.or_else(|| at(&source, position)), stack };
+            return Self { error, at: thrown_at.or_else(|| At::new(&source, position)), stack };
         }
-        Self { error: own(error), at: at(&source, position), stack }
+        Self { error: own(error), at: At::new(&source, position), stack }
     }
 
     /// The failure as scripts see it.
@@ -134,18 +145,13 @@ impl Fault {
 
     /// The failure with its place, steps and callers, ready to be shown.
     pub fn diagnostic(&self, host: &Host) -> Diagnostic {
-        let mut diagnostic = Diagnostic::from(&self.error);
         let sources = host.sources().lock().unwrap_or_else(PoisonError::into_inner);
-        diagnostic.place = self.at.as_ref().map(|at| {
-            let text = sources.get(&at.source).cloned().unwrap_or_default();
-            let length = word_length(&text, at);
-            let path = if at.source.is_empty() { "input".into() } else { at.source.clone() };
-            Place { path, text, line: at.line, column: at.column, length }
-        });
+        let mut diagnostic = self.placed(self.at.as_ref().and_then(|at| sources.get(&at.source)).map(String::as_str));
+        drop(sources);
         if let Some(step) = host.run().record().step_of(&self.error) {
             diagnostic.notes.push(format!("in step {step}"));
         }
-        let frames = self.stack.iter().filter(|frame| !frame.function.is_empty());
+        let frames = self.stack.iter().filter(|frame| !frame.function.starts_with("anon$"));
         for (depth, frame) in frames.enumerate() {
             if depth == 8 {
                 diagnostic.notes.push("called from further functions".into());
@@ -160,11 +166,18 @@ impl Fault {
         }
         diagnostic
     }
-}
 
-fn at(source: &str, position: Position) -> Option<At> {
-    let line = position.line()?;
-    Some(At { source: source.to_owned(), line, column: position.position().unwrap_or(1) })
+    /// The failure with its place alone, in a script of that text.
+    pub(super) fn placed(&self, text: Option<&str>) -> Diagnostic {
+        let mut diagnostic = Diagnostic::from(&self.error);
+        diagnostic.place = self.at.as_ref().map(|at| {
+            let text = text.unwrap_or_default().to_owned();
+            let length = word_length(&text, at);
+            let path = if at.source.is_empty() { "input".into() } else { at.source.clone() };
+            Place { path, text, line: at.line, column: at.column, length }
+        });
+        diagnostic
+    }
 }
 
 /// How many characters the word at the place has, with its namespaces.
@@ -226,15 +239,17 @@ fn own(error: &EvalAltResult) -> Error {
                 None => error,
             }
         }
-        E::ErrorModuleNotFound(name, _) => {
+        E::ErrorModuleNotFound(name, _) | E::ErrorParsing(ParseErrorType::ModuleUndefined(name), _) => {
             let error = script(format!("there is no namespace {name}"));
             match reference::namespace_hint(name) {
                 Some(hint) => error.hint(hint),
                 None => error.hint("import it first: import \"lib/…\" as …;"),
             }
         }
-        E::ErrorVariableNotFound(name, _) => script(format!("there is no variable {name} here"))
-            .hint("functions see only their parameters and their own variables, closures what surrounds them"),
+        E::ErrorVariableNotFound(name, _) | E::ErrorParsing(ParseErrorType::VariableUndefined(name), _) => {
+            script(format!("there is no variable {name} here"))
+                .hint("functions see only their parameters and their own variables, closures what surrounds them")
+        }
         E::ErrorDotExpr(message, _) if message.contains("type '()'") => script(text.into())
             .hint("what stands before it is (), nothing: write ?. instead of the dot if it may be absent"),
         E::ErrorIndexingType(what, _) if what.contains("()") => {
@@ -245,7 +260,7 @@ fn own(error: &EvalAltResult) -> Error {
         }
         E::ErrorParsing(ParseErrorType::UnexpectedEOF, _) => script("the script ends too early".into())
             .hint("look for an opening bracket, brace or quote that is not closed"),
-        _ => script(text.into()),
+        _ => script(text.strip_prefix("Syntax error: ").unwrap_or(text).into()),
     }
 }
 

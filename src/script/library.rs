@@ -54,26 +54,6 @@ impl Library {
         Self { folders }
     }
 
-    /// The runbook the operator named: a path, or the name of a copy in the binary with or without `runbooks/` and
-    /// `.rhai`.
-    pub fn runbook(path: &Path) -> Result<Document> {
-        match read(path) {
-            Ok(text) => return Ok(Document { name: path.display().to_string(), text }),
-            Err(error) if error.kind() != Kind::NotFound => return Err(error),
-            Err(_) => {}
-        }
-        let name = path.to_string_lossy();
-        let short = name.strip_prefix("runbooks/").unwrap_or(&name);
-        let short = short.strip_suffix(".rhai").unwrap_or(short);
-        embedded_copy(&format!("{short}.rhai")).ok_or_else(|| {
-            let known = embedded::FILES.iter().filter_map(|(path, _)| path.strip_suffix(".rhai"));
-            let known: Vec<_> = known.filter(|path| !path.starts_with("lib/")).collect();
-            let hint = did_you_mean(short, known.iter().copied())
-                .unwrap_or_else(|| format!("name a file, or one of the built-in runbooks: {}", known.join(", ")));
-            Error::new(Kind::Usage, format!("there is no runbook {}", path.display())).hint(hint)
-        })
-    }
-
     /// The manifest or other text a runbook names by a path relative to itself. Fails with [`Kind::NotFound`] when
     /// there is none, and with [`Kind::Script`] when the path leads elsewhere.
     pub fn document(&self, path: &str) -> Result<Document> {
@@ -137,6 +117,11 @@ fn read(path: &Path) -> Result<String> {
     }
     let bytes = fs::read(path).map_err(failed)?;
     String::from_utf8(bytes).map_err(|_| Error::new(Kind::Usage, format!("{name} is not text in UTF-8")))
+}
+
+/// The copies in the binary: path below `runbooks/`, and text.
+pub fn embedded() -> &'static [(&'static str, &'static str)] {
+    embedded::FILES
 }
 
 /// Resolves `import` from a library; each script is run once per engine.
@@ -264,13 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn a_runbook_that_is_not_there_or_not_text_is_refused() {
-        let folder = folder(&[("a.rhai", "")]);
+    fn what_is_not_text_is_refused() {
+        let folder = folder(&[("a.rhai/x", "")]);
         fs::write(folder.path().join("b.rhai"), [0xff, 0xfe, 0]).unwrap();
-        let kind = |name: &str| Library::runbook(&folder.path().join(name)).map_err(|error| error.to_string());
-        assert_eq!(kind("a.rhai").unwrap().text, "");
-        assert!(kind("b.rhai").unwrap_err().contains("not text in UTF-8"));
-        assert!(kind("").unwrap_err().contains("is not a file"));
-        assert!(kind("none.rhai").unwrap_err().contains("there is no runbook"));
+        let library = Library::of_folder(folder.path());
+        let kind = |name: &str| library.script(name).map_err(|error| error.to_string());
+        assert!(kind("b").unwrap_err().contains("not text in UTF-8"));
+        assert!(kind("a").unwrap_err().contains("is not a file"));
     }
 }

@@ -14,11 +14,20 @@ pub mod engine;
 pub mod fault;
 pub mod host;
 pub mod library;
+pub mod lint;
+mod outline;
 mod parameters;
+
 pub mod primitives;
 pub mod reference;
+mod run;
+pub mod session;
 
 pub use bridge::{RhaiResultOf, block, block_for};
 pub use fault::{Fault, throw};
 pub use host::{Host, Settings, Site};
-pub use library::Library;
+pub use library::{Document, Library};
+pub use lint::{check, parameters};
+pub use parameters::Parameter;
+pub use run::{RunOutcome, run};
+pub use session::Session;

@@ -4,7 +4,31 @@ use rhai::{Array, Dynamic};
 use serde_json::Value;
 
 use super::convert;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, terminal::did_you_mean};
+
+/// A parameter that a script declares with `param(name, default, help)`.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Its default; `None` when it is computed.
+    pub default: Option<Dynamic>,
+    /// What it is for.
+    pub help: String,
+}
+
+/// Refuses names set on the command line that the script does not declare. Fails with [`Kind::Usage`].
+pub(super) fn refuse_unknown<'a>(set: impl Iterator<Item = &'a String>, declared: &[Parameter]) -> Result<()> {
+    let known: Vec<_> = declared.iter().map(|parameter| parameter.name.as_str()).collect();
+    let mut unknown = set.filter(|name| !known.contains(&name.as_str()));
+    let Some(name) = unknown.next() else { return Ok(()) };
+    let all = match known.as_slice() {
+        [] => "this runbook has no parameters".to_owned(),
+        known => format!("its parameters are {}", known.join(", ")),
+    };
+    let hint = did_you_mean(name, known.iter().copied()).map_or(all.clone(), |meant| format!("{meant} ({all})"));
+    Err(Error::new(Kind::Usage, format!("--set {name}: the runbook has no such parameter")).hint(hint))
+}
 
 /// The text given on the command line as a value of the default's type; text where the default is `()`.
 ///

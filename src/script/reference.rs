@@ -54,10 +54,9 @@ pub fn functions() -> &'static [Function] {
     &table().own
 }
 
-/// Whether the language itself, or this program, has a global function of that name; with that many arguments, if
-/// given.
-pub(super) fn is_global(name: &str, arity: Option<usize>) -> bool {
-    table().standard.iter().any(|(known, args)| known == name && arity.is_none_or(|arity| arity == *args))
+/// Whether the language itself, or this program, has a global function of that name and number of arguments.
+pub(super) fn is_global(name: &str, arity: usize) -> bool {
+    table().standard.contains(&(name.to_owned(), arity))
 }
 
 /// The namespaces of this program.

@@ -14,14 +14,15 @@ use super::OrThrow;
 use crate::{
     Error, Kind,
     run::{Place, StepEnd, inherit},
-    script::{Fault, Host, RhaiResultOf, block, bridge, convert, fault},
+    script::{
+        Fault, Host, RhaiResultOf, block, bridge, convert, fault,
+        run::STACK,
+    },
     terminal::human,
 };
 
 /// Most closures one `parallel` runs at a time.
 const WIDEST: usize = 64;
-/// A closure may nest calls as deeply as the script itself.
-const STACK: usize = 16 << 20;
 
 #[export_module]
 pub mod api {
