@@ -240,11 +240,7 @@ fn own(error: &EvalAltResult) -> Error {
             }
         }
         E::ErrorModuleNotFound(name, _) | E::ErrorParsing(ParseErrorType::ModuleUndefined(name), _) => {
-            let error = script(format!("there is no namespace {name}"));
-            match reference::namespace_hint(name) {
-                Some(hint) => error.hint(hint),
-                None => error.hint("import it first: import \"lib/…\" as …;"),
-            }
+            script(format!("there is no namespace {name}")).hint(reference::namespace_hint(name))
         }
         E::ErrorVariableNotFound(name, _) | E::ErrorParsing(ParseErrorType::VariableUndefined(name), _) => {
             script(format!("there is no variable {name} here"))

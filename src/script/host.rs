@@ -59,6 +59,8 @@ struct Inner {
     cluster: Arc<tokio::sync::Mutex<Option<Cluster>>>,
     store: Arc<Mutex<Option<Store>>>,
     sources: Sources,
+    /// The runbooks that are parts of runbooks, outermost first, down to this host's.
+    parts: Vec<String>,
 }
 
 /// The texts of all scripts read so far, by the name errors show them under.
@@ -77,12 +79,13 @@ impl Host {
             cluster: Arc::default(),
             store: Arc::default(),
             sources,
+            parts: Vec::new(),
         }))
     }
 
     /// The host of a runbook that another one runs: the same run, cluster and bucket, with parameters of its own.
-    pub(super) fn for_part(&self, parameters: BTreeMap<String, String>) -> Self {
-        let Inner { settings, runtime, terminal, run, cluster, store, sources, .. } = &*self.0;
+    pub(super) fn for_part(&self, name: &str, parameters: BTreeMap<String, String>) -> Self {
+        let Inner { settings, runtime, terminal, run, cluster, store, sources, parts, .. } = &*self.0;
         Self(Arc::new(Inner {
             settings: Settings { parameters, ..settings.clone() },
             runtime: runtime.clone(),
@@ -92,6 +95,7 @@ impl Host {
             cluster: cluster.clone(),
             store: store.clone(),
             sources: sources.clone(),
+            parts: parts.iter().cloned().chain([name.to_owned()]).collect(),
         }))
     }
 
@@ -102,6 +106,11 @@ impl Host {
     /// If the engine was not made by [`engine::build`](super::engine::build).
     pub fn of(ctx: &NativeCallContext) -> Self {
         ctx.tag().and_then(|tag| tag.clone().try_cast::<Self>()).expect("engines are built with their host")
+    }
+
+    /// The runbooks that are parts of runbooks, outermost first, down to this host's; none for the operator's own.
+    pub(super) fn parts(&self) -> &[String] {
+        &self.0.parts
     }
 
     /// What the operator asked for.

@@ -17,7 +17,7 @@ pub struct Parameter {
     pub help: String,
 }
 
-/// Refuses names set on the command line that the script does not declare. Fails with [`Kind::Usage`].
+/// Refuses names that were given a value and that the script does not declare. Fails with [`Kind::Usage`].
 pub(super) fn refuse_unknown<'a>(set: impl Iterator<Item = &'a String>, declared: &[Parameter]) -> Result<()> {
     let known: Vec<_> = declared.iter().map(|parameter| parameter.name.as_str()).collect();
     let mut unknown = set.filter(|name| !known.contains(&name.as_str()));
@@ -27,14 +27,15 @@ pub(super) fn refuse_unknown<'a>(set: impl Iterator<Item = &'a String>, declared
         known => format!("its parameters are {}", known.join(", ")),
     };
     let hint = did_you_mean(name, known.iter().copied()).map_or(all.clone(), |meant| format!("{meant} ({all})"));
-    Err(Error::new(Kind::Usage, format!("--set {name}: the runbook has no such parameter")).hint(hint))
+    Err(Error::new(Kind::Usage, format!("the runbook has no parameter {name}")).hint(hint))
 }
 
 /// The text given on the command line as a value of the default's type; text where the default is `()`.
 ///
 /// An array is a list of texts separated by commas, or JSON; a map is JSON. Fails with [`Kind::Usage`].
 pub(super) fn read(name: &str, given: &str, default: &Dynamic) -> Result<Dynamic> {
-    let wrong = |expected: &str| Error::new(Kind::Usage, format!("--set {name}={given}: expected {expected}"));
+    let wrong =
+        |expected: &str| Error::new(Kind::Usage, format!("parameter {name}: expected {expected}, found {given:?}"));
     let json = || serde_json::from_str::<Value>(given).ok().map(|value| convert::to_dynamic(&value));
     match default.type_name() {
         "bool" => match given {
@@ -91,11 +92,11 @@ mod tests {
 
     #[test]
     fn another_type_is_refused() {
-        assert_eq!(json("1.5", 1_i64), Err("--set x=1.5: expected a whole number".into()));
-        assert_eq!(json("nan", 1.0), Err("--set x=nan: expected a number".into()));
-        assert_eq!(json("maybe", true), Err("--set x=maybe: expected true or false".into()));
-        assert_eq!(json("[1,", Array::new()), Err("--set x=[1,: expected a list in JSON".into()));
-        assert_eq!(json("[1]", rhai::Map::new()), Err("--set x=[1]: expected a map in JSON".into()));
+        assert_eq!(json("1.5", 1_i64), Err("parameter x: expected a whole number, found \"1.5\"".into()));
+        assert_eq!(json("nan", 1.0), Err("parameter x: expected a number, found \"nan\"".into()));
+        assert_eq!(json("maybe", true), Err("parameter x: expected true or false, found \"maybe\"".into()));
+        assert_eq!(json("[1,", Array::new()), Err("parameter x: expected a list in JSON, found \"[1,\"".into()));
+        assert_eq!(json("[1]", rhai::Map::new()), Err("parameter x: expected a map in JSON, found \"[1]\"".into()));
     }
 
     #[test]

@@ -89,8 +89,8 @@ pub(super) fn hint_for(path: &str) -> Option<String> {
 }
 
 /// What may have been meant by that namespace.
-pub(super) fn namespace_hint(name: &str) -> Option<String> {
-    did_you_mean(name, namespaces())
+pub(super) fn namespace_hint(name: &str) -> String {
+    did_you_mean(name, namespaces()).unwrap_or_else(|| "import it first: import \"lib/…\" as …;".to_owned())
 }
 
 fn function(info: &FuncInfo<'_>) -> Option<Function> {

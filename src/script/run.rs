@@ -117,7 +117,7 @@ mod tests {
         let (outcome, out) = run_alone(&[("rosw", "6")], script);
         assert_eq!((outcome.exit_code, out.as_str()), (2, ""));
         let error = outcome.error.unwrap();
-        assert_eq!(error.to_string(), "--set rosw: the runbook has no such parameter");
+        assert_eq!(error.to_string(), "the runbook has no parameter rosw");
         assert_eq!(error.hint_text(), Some("did you mean `rows`? (its parameters are rows, name)"));
         assert_eq!(run_alone(&[("rows", "6")], script).0.exit_code, 0);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use rhai::{AST, Dynamic, Engine, EvalAltResult, ParseErrorType, Scope, Stmt};
+use rhai::{AST, Dynamic, Engine, EvalAltResult, LexError, ParseError, ParseErrorType, Scope, Stmt};
 
 use super::{Fault, Host, engine};
 
@@ -42,14 +42,14 @@ impl Session {
 
     /// Whether the text is a whole input, so that a line break ends it; also when it is wrong.
     pub fn is_complete(&self, text: &str) -> bool {
-        !self.engine.compile(text).is_err_and(|error| is_unfinished(error.err_type()))
+        !self.engine.compile(text).is_err_and(|error| is_unfinished(&error, text))
     }
 
     /// Runs a line, or several.
     pub fn eval(&mut self, text: &str) -> Answer {
         let mut line = match self.engine.compile_with_scope(&self.scope, text) {
             Ok(ast) => ast,
-            Err(error) if is_unfinished(error.err_type()) => return Answer::Incomplete,
+            Err(error) if is_unfinished(&error, text) => return Answer::Incomplete,
             Err(error) => return self.failed(&error.into(), text, None),
         };
         line.set_source(NAME);
@@ -117,9 +117,17 @@ impl Session {
     }
 }
 
-fn is_unfinished(error: &ParseErrorType) -> bool {
-    use rhai::LexError as L;
-    matches!(error, ParseErrorType::UnexpectedEOF | ParseErrorType::BadInput(L::UnterminatedString))
+/// Whether something is missing at the end of the text, rather than wrong before it.
+fn is_unfinished(error: &ParseError, text: &str) -> bool {
+    let text = text.trim_end();
+    let last = (text.lines().count(), text.lines().last().map_or(0, |line| line.chars().count()));
+    let position = error.position();
+    let place = (position.line().unwrap_or(usize::MAX), position.position().unwrap_or(usize::MAX));
+    match error.err_type() {
+        ParseErrorType::UnexpectedEOF | ParseErrorType::BadInput(LexError::UnterminatedString) => true,
+        ParseErrorType::MissingToken(..) => place > last,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -182,7 +190,7 @@ mod tests {
     fn an_open_bracket_or_text_goes_on() {
         let mut session = session();
         for text in ["fn f(x) {", "step(\"a\", || {\n  let x = 1;", "[1,\n2,", "let x = `a", "#{a: 1"] {
-            assert!(!session.is_complete(text), "{text}");
+            assert!(!session.is_complete(text), "{text}: {:?}", session.engine.compile(text));
             assert!(matches!(session.eval(text), Answer::Incomplete), "{text}");
         }
         for text in ["1 + 1", "let x = ;", "fn f(x) {\n x }", ""] {

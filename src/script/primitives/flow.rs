@@ -20,8 +20,10 @@ pub mod api {
             Some(given) => parameters::read(name, given, &default).or_throw(&ctx)?,
             None => default,
         };
-        let shown = convert::to_json(&value).or_throw(&ctx)?;
-        host.run().parameter(name, parameters::hide_secret(name, shown));
+        if host.parts().is_empty() {
+            let shown = convert::to_json(&value).or_throw(&ctx)?;
+            host.run().parameter(name, parameters::hide_secret(name, shown));
+        }
         Ok(value)
     }
 
@@ -102,7 +104,10 @@ mod tests {
         let (host, _) = fake::host(settings(&[("rows", "many")]));
         let error = engine::build(&host).eval::<i64>("param(\"rows\", 1000, \"\")").unwrap_err();
         let error = Fault::new(&error).error;
-        assert_eq!((error.kind(), error.message()), (Kind::Usage, "--set rows=many: expected a whole number"));
+        assert_eq!(
+            (error.kind(), error.message()),
+            (Kind::Usage, "parameter rows: expected a whole number, found \"many\"")
+        );
     }
 
     #[test]

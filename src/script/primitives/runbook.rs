@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use rhai::{Dynamic, Map, NativeCallContext, Scope, plugin::*};
+use rhai::{Dynamic, EvalAltResult, Map, NativeCallContext, plugin::*};
 
 use super::OrThrow;
 use crate::{
-    Result,
-    script::{Host, RhaiResultOf, bridge, convert, engine, library},
+    Error, Kind, Result,
+    script::{Host, RhaiResultOf, bridge, convert, engine, library, lint, parameters, throw},
 };
 
 #[export_module]
@@ -29,12 +29,27 @@ pub mod api {
 fn run(ctx: &NativeCallContext, name: &str, parameters: Map) -> RhaiResultOf<Dynamic> {
     bridge::go_on(ctx)?;
     let host = Host::of(ctx);
-    let document = host.settings().library.script(name).or_throw(ctx)?;
-    let part = host.for_part(texts(parameters).or_throw(ctx)?);
+    let library = &host.settings().library;
+    let document = library.script(name).or_throw(ctx)?;
+    if host.parts().contains(&document.name) {
+        let message = format!("the runbook {} runs itself, directly or through others", document.name);
+        return Err(throw(ctx, &Error::new(Kind::Script, message)));
+    }
+    let parameters = texts(parameters).or_throw(ctx)?;
+    if !parameters.is_empty()
+        && let Some(declared) = lint::parameters(library, document.clone())
+    {
+        parameters::refuse_unknown(parameters.keys(), &declared).or_throw(ctx)?;
+    }
+    let part = host.for_part(&document.name, parameters);
+    let source = document.name.clone();
     // An engine of its own: its scope, its imports and its parameters are not those of the runbook around it.
     let engine = engine::build(&part);
-    let ast = library::compile(&engine, part.sources(), document)?;
-    engine.eval_ast_with_scope::<Dynamic>(&mut Scope::new(), &ast)
+    let result = library::compile(&engine, part.sources(), document).and_then(|ast| engine.eval_ast::<Dynamic>(&ast));
+    result.map_err(|error| match *error {
+        EvalAltResult::ErrorTerminated(..) => error,
+        _ => EvalAltResult::ErrorInFunctionCall(format!("runbook {name}"), source, error, ctx.call_position()).into(),
+    })
 }
 
 /// Parameters as the command line would give them.
@@ -62,6 +77,7 @@ mod tests {
         let part = "let a = param(\"a\", 1, \"\"); let b = param(\"b\", [], \"\"); step(\"part\", || [a, b])";
         std::fs::write(folder.path().join("part.rhai"), part).unwrap();
         std::fs::write(folder.path().join("broken.rhai"), "step(\"inner\", || fail(\"differs\", \"no row\"))").unwrap();
+        std::fs::write(folder.path().join("self.rhai"), "runbook(\"self\")").unwrap();
         let library = Library::of_folder(folder.path());
         let parameters = [("a".to_owned(), "7".to_owned())].into();
         let (host, _) = fake::host(Settings { library, parameters, ..Settings::default() });
@@ -88,6 +104,22 @@ mod tests {
     fn its_failure_is_the_callers() {
         let fault = Fault::new(&eval("runbook(\"broken\")").1.unwrap_err());
         assert_eq!((fault.error.kind(), fault.error.message()), (crate::Kind::Differs, "no row"));
+        let at = fault.at.unwrap();
+        assert!(at.source.ends_with("broken.rhai") && at.line == 1, "{at:?}");
         assert!(eval("runbook(\"missing\")").1.unwrap_err().to_string().contains("missing"));
+    }
+
+    #[test]
+    fn unknown_parameters_and_runbooks_that_run_themselves_are_refused() {
+        let message = |script: &str| Fault::new(&eval(script).1.unwrap_err()).error.to_string();
+        assert!(message("runbook(\"part\", #{ c: 3 })").contains("no parameter c"));
+        assert!(message("runbook(\"part\", #{ a: \"x\" })").contains("expected a whole number"));
+        assert!(message("runbook(\"self\")").contains("runs itself"));
+    }
+
+    #[test]
+    fn only_the_operators_parameters_are_recorded() {
+        let (host, _) = eval("param(\"a\", 1, \"\"); runbook(\"part\")");
+        assert_eq!(serde_json::Value::from(host.run().record().parameters), serde_json::json!({"a": 7}));
     }
 }

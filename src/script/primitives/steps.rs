@@ -14,10 +14,7 @@ use super::OrThrow;
 use crate::{
     Error, Kind,
     run::{Place, StepEnd, inherit},
-    script::{
-        Fault, Host, RhaiResultOf, block, bridge, convert, fault,
-        run::STACK,
-    },
+    script::{Fault, Host, RhaiResultOf, block, bridge, convert, fault, run::STACK},
     terminal::human,
 };
 
