@@ -112,6 +112,40 @@ async fn a_body_longer_than_announced_or_allowed_is_cut() {
     assert_eq!(error.kind(), Kind::Invalid, "{error}");
 }
 
+#[cfg(feature = "sandbox")]
+#[tokio::test]
+async fn a_server_is_trusted_by_the_ca_given() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let tls = tls.with_no_client_auth().with_single_cert(vec![own.cert.der().clone()], key).unwrap();
+    let acceptor = TlsAcceptor::from(std::sync::Arc::new(tls));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            drop(stream.read(&mut [0; 8192]).await);
+            let answer = b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+
+    let config = |ca_pem| StoreConfig { ca_pem, ..config(&endpoint) };
+    let trusting = Store::connect(&config(Some(own.cert.pem()))).unwrap();
+    assert_eq!(trusting.head("key").await.unwrap(), None);
+    let error = Store::connect(&config(None)).unwrap().head("key").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable, "{error}");
+    assert!(error.to_string().contains("invalid peer certificate"), "{error}");
+    server.abort();
+}
+
 #[test]
 fn a_store_without_keys_or_bucket_is_refused() {
     let config = StoreConfig { bucket: "b".into(), ..StoreConfig::default() };
@@ -120,14 +154,17 @@ fn a_store_without_keys_or_bucket_is_refused() {
 }
 
 fn bucket(endpoint: &str) -> Store {
-    Store::connect(&StoreConfig {
+    Store::connect(&config(endpoint)).unwrap()
+}
+
+fn config(endpoint: &str) -> StoreConfig {
+    StoreConfig {
         endpoint: Some(endpoint.to_owned()),
         bucket: "bucket".into(),
         access_key: Some("id".into()),
         secret_key: Some("hush".to_owned().into()),
         ..StoreConfig::default()
-    })
-    .unwrap()
+    }
 }
 
 /// A server that answers every connection with the same words.
