@@ -185,7 +185,7 @@ fn random_hex(bytes: usize) -> Result<String> {
     let mut random = vec![0; bytes];
     let filled = SystemRandom::new().fill(&mut random);
     filled.map_err(|_| Error::new(Kind::Failed, "the system's random generator failed"))?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(super::hex(&random))
 }
 
 #[cfg(test)]

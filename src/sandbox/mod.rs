@@ -14,3 +14,13 @@ pub use lifecycle::{S3Access, Sandbox, SandboxOptions};
 
 /// Name of the one node, as a Kubernetes Node and as a Longhorn Node.
 pub const NODE: &str = "sandbox-node";
+
+/// Bytes in hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

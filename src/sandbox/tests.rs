@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Sandbox, SandboxOptions};
 use crate::Kind;
 
-const APPLICATION: &str = r#"
+const APPLICATION: &str = r"
 apiVersion: v1
 kind: Namespace
 metadata: {name: shop}
@@ -42,7 +42,7 @@ spec:
       accessModes: [ReadWriteOnce]
       storageClassName: longhorn
       resources: {requests: {storage: 256Mi}}
-"#;
+";
 
 fn kubectl(sandbox: &Sandbox, arguments: &[&str], input: Option<&str>) -> Result<String, String> {
     let mut command = Command::new("kubectl");
@@ -121,10 +121,10 @@ async fn a_second_sandbox_is_refused_on_the_same_folder_and_on_the_same_port() {
     let port = |text: &str| text.rsplit(':').next().unwrap().parse().unwrap();
     let taken = SandboxOptions { s3_port: port(&first.s3().endpoint), ..SandboxOptions::default() };
     assert_eq!(Sandbox::start(taken).await.unwrap_err().kind(), Kind::Refused);
-    let run = first.folder_of_run().to_owned();
-    drop(first);
-    assert!(!run.exists(), "what is temporary goes, even without a stop");
-    let again = tokio::time::timeout(Duration::from_secs(30), Sandbox::start(options)).await.unwrap().unwrap();
+    first.stop().await.unwrap();
+    let again = Sandbox::start(options).await.unwrap();
     assert_eq!(again.s3().access_key, keys);
-    again.stop().await.unwrap();
+    let run = again.folder_of_run().to_owned();
+    drop(again);
+    assert!(!run.exists(), "what is temporary goes, even without a stop");
 }

@@ -39,7 +39,7 @@ pub async fn run<K, F>(
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     F: Future<Output = Result<Action>> + Send + 'static,
 {
-    let stream = controller.run(reconcile, retry, context);
+    let stream = controller.run(reconcile, |object, error, _| retry(&*object, error), context);
     // Dropping the stream stops the watches and the reconciliations under way.
     tokio::select! {
         () = stream.for_each(|_| std::future::ready(())) => {}
@@ -47,7 +47,7 @@ pub async fn run<K, F>(
     }
 }
 
-fn retry<K: Resource<DynamicType = ()>>(object: Arc<K>, error: &Error, _: Arc<Context>) -> Action {
-    tracing::debug!(kind = %K::kind(&()), object = full_name(&*object), %error, "reconciling");
+fn retry<K: Resource<DynamicType = ()>>(object: &K, error: &Error) -> Action {
+    tracing::debug!(kind = %K::kind(&()), object = full_name(object), %error, "reconciling");
     Action::requeue(Duration::from_millis(if error.kind() == Kind::Conflict { 50 } else { 500 }))
 }

@@ -9,7 +9,7 @@ use ring::digest;
 use serde_json::json;
 
 use super::objects::{create, merge, now};
-use crate::sandbox::NODE;
+use crate::sandbox::{NODE, hex};
 
 /// Writes core/v1 events in the name of one component.
 #[derive(Clone)]
@@ -73,8 +73,7 @@ impl Recorder {
 fn event_name(about: &ObjectReference, reason: &str, message: &str) -> String {
     let uid = about.uid.as_deref().unwrap_or_default();
     let hash = digest::digest(&digest::SHA256, format!("{uid}/{reason}/{message}").as_bytes());
-    let hash: String = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}.{hash}", about.name.as_deref().unwrap_or("object"))
+    format!("{}.{}", about.name.as_deref().unwrap_or("object"), hex(&hash.as_ref()[..8]))
 }
 
 /// `namespace/name`, or the name alone.

@@ -22,11 +22,11 @@ use crate::sandbox::{
         pods::{ContainerRef, ExecStreams, LogRequest, Pods},
         write_kubeconfig,
     },
-    longhorn::disk::Disk,
+    longhorn::disk::{Disk, Freezer},
     programs::Programs,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Lab {
     _folder: tempfile::TempDir,
@@ -82,10 +82,10 @@ impl Lab {
 
     async fn until(&self, name: &str, holds: impl Fn(&Pod) -> bool) -> Pod {
         let found = await_condition(self.pods(), name, |pod: Option<&Pod>| pod.is_some_and(&holds));
-        match timeout(PATIENCE, found).await {
-            Ok(pod) => pod.unwrap().unwrap(),
-            Err(_) => panic!("{name} never came to it: {:#?}", self.pods().get(name).await.map(|pod| pod.status)),
-        }
+        let Ok(pod) = timeout(PATIENCE, found).await else {
+            panic!("{name} never came to it: {:#?}", self.pods().get(name).await.map(|pod| pod.status))
+        };
+        pod.unwrap().unwrap()
     }
 
     async fn exec(&self, pod: &str, command: &[&str]) -> (i32, String, String) {
@@ -108,9 +108,16 @@ fn shell(script: &str) -> Value {
     json!({"name": "main", "image": "busybox:1", "command": ["sh", "-c", script]})
 }
 
-fn processes_with(text: &str) -> usize {
-    let found = std::process::Command::new("pgrep").args(["-fc", text]).output().unwrap();
-    String::from_utf8_lossy(&found.stdout).trim().parse().unwrap()
+/// States (`R`, `S`, `T`, …) of the processes whose working folder or command line names the text.
+fn states_of(text: &str) -> Vec<char> {
+    let names_it = |folder: &std::path::Path| {
+        let cwd = std::fs::read_link(folder.join("cwd")).unwrap_or_default();
+        let line = std::fs::read_to_string(folder.join("cmdline")).unwrap_or_default();
+        cwd.to_string_lossy().contains(text) || line.contains(text)
+    };
+    let folders = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).filter(|path| names_it(path));
+    let stats = folders.filter_map(|folder| std::fs::read_to_string(folder.join("stat")).ok());
+    stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,10 +129,24 @@ async fn a_database_becomes_ready_answers_and_ends_with_its_pod() {
     let (code, out, err) = lab.exec("db", &["psql", "-Atc", "select current_database(), 1"]).await;
     assert_eq!((code, out.as_str(), err.as_str()), (0, "shop|1\n", ""));
 
+    // Stopped as a whole, backends included, and nothing new starts meanwhile.
     let uid = lab.pods().get("db").await.unwrap().metadata.uid.unwrap();
+    lab.runtime.pod_uses("db", "vol");
+    let frozen = lab.runtime.freeze("vol").unwrap();
+    let states = states_of(&uid[..13]);
+    assert!(states.len() > 4 && states.iter().all(|state| *state == 'T'), "{states:?}");
+    {
+        let select = lab.exec("db", &["psql", "-Atc", "select 2"]);
+        tokio::pin!(select);
+        assert!(timeout(Duration::from_millis(300), &mut select).await.is_err());
+        drop(frozen);
+        assert_eq!(select.await.1, "2\n");
+    }
+    drop(lab.runtime.freeze("other").unwrap());
+
     lab.pods().delete("db", &DeleteParams::default()).await.unwrap();
     timeout(PATIENCE, await_condition(lab.pods(), "db", is_deleted(&uid))).await.unwrap().unwrap();
-    assert_eq!(processes_with(&uid[..13]), 0);
+    assert!(states_of(&uid[..13]).is_empty());
     lab.stop().await;
 }
 

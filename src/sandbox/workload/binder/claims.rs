@@ -59,7 +59,7 @@ pub async fn run(client: Client, stop: CancellationToken) {
         let turn = turn.clone();
         async move {
             let _turn = turn.lock().await;
-            reconcile(&claim, &context).await
+            Box::pin(reconcile(&claim, &context)).await
         }
     })
     .await;
@@ -88,7 +88,7 @@ async fn reconcile(claim: &PersistentVolumeClaim, context: &Context) -> Result<A
     } else if bind_completed(&claim) {
         binder.keep(&claim).await?;
     } else {
-        binder.unbound(&claim).await?;
+        Box::pin(binder.unbound(&claim)).await?;
     }
     Ok(Action::await_change())
 }

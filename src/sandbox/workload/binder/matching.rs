@@ -110,7 +110,7 @@ mod tests {
         .unwrap()
     }
 
-    fn volume(name: &str, size: &str, claim_ref: serde_json::Value) -> PersistentVolume {
+    fn volume(name: &str, size: &str, claim_ref: &serde_json::Value) -> PersistentVolume {
         serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {"accessModes": ["ReadWriteOnce", "ReadWriteMany"], "storageClassName": "longhorn",
@@ -135,28 +135,28 @@ mod tests {
 
     #[test]
     fn the_smallest_free_volume_wins_unless_one_is_reserved() {
-        let free = [volume("big", "5Gi", json!(null)), volume("fits", "2Gi", json!(null))];
+        let free = [volume("big", "5Gi", &json!(null)), volume("fits", "2Gi", &json!(null))];
         assert_eq!(best(&claim(), &free).unwrap().name_any(), "fits");
-        let reserved = volume("mine", "9Gi", json!({"name": "data", "namespace": "shop"}));
+        let reserved = volume("mine", "9Gi", &json!({"name": "data", "namespace": "shop"}));
         let all = [free[0].clone(), free[1].clone(), reserved];
         assert_eq!(best(&claim(), &all).unwrap().name_any(), "mine");
     }
 
     #[test]
     fn a_volume_of_another_claim_or_of_a_former_one_is_never_taken() {
-        let other = volume("a", "2Gi", json!({"name": "other", "namespace": "shop"}));
-        let former = volume("b", "2Gi", json!({"name": "data", "namespace": "shop", "uid": "old"}));
+        let other = volume("a", "2Gi", &json!({"name": "other", "namespace": "shop"}));
+        let former = volume("b", "2Gi", &json!({"name": "data", "namespace": "shop", "uid": "old"}));
         assert!(best(&claim(), &[other, former]).is_none());
     }
 
     #[test]
     fn misfits_say_why() {
-        assert_eq!(misfit(&claim(), &volume("v", "1023Mi", json!(null))), Some("requested PV is too small"));
-        let mut class = volume("v", "2Gi", json!(null));
+        assert_eq!(misfit(&claim(), &volume("v", "1023Mi", &json!(null))), Some("requested PV is too small"));
+        let mut class = volume("v", "2Gi", &json!(null));
         class.spec.as_mut().unwrap().storage_class_name = None;
         assert_eq!(misfit(&claim(), &class), Some("storageClassName does not match"));
         let mut many = claim();
         many.spec.as_mut().unwrap().access_modes = Some(vec!["ReadOnlyMany".into()]);
-        assert_eq!(misfit(&many, &volume("v", "2Gi", json!(null))), Some("incompatible accessMode"));
+        assert_eq!(misfit(&many, &volume("v", "2Gi", &json!(null))), Some("incompatible accessMode"));
     }
 }

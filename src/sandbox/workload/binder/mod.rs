@@ -1,5 +1,5 @@
-//! The claim binder: brings PersistentVolumeClaims and PersistentVolumes together, protects them while in use, and
-//! reclaims volumes whose claim is gone.
+//! The claim binder: brings claims and volumes together, protects them while in use, and reclaims volumes whose claim
+//! is gone.
 //!
 //! Behaves as Kubernetes' persistent volume controller and, for reclaiming, as the CSI provisioner beside it: a claim
 //! that names its volume gets that one or waits; a volume whose `claimRef` carries the uid of a claim that is gone is

@@ -18,7 +18,7 @@ use super::wait::until;
 use crate::{
     Result,
     sandbox::{
-        NODE,
+        NODE, hex,
         longhorn::disk::Disk,
         workload::{
             LONGHORN_NAMESPACE,
@@ -125,6 +125,5 @@ fn kind(name: &str) -> ApiResource {
 /// The name that the CSI attacher gives an attachment, which Longhorn takes as its ticket's id.
 fn ticket_id(volume: &str) -> String {
     let hash = digest::digest(&digest::SHA256, format!("{volume}driver.longhorn.io{NODE}").as_bytes());
-    let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("csi-{hash}")
+    format!("csi-{}", hex(hash.as_ref()))
 }

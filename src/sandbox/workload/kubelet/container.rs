@@ -31,9 +31,9 @@ use crate::sandbox::workload::{
 
 /// The first pause between two starts; it doubles each time. The very first restart is immediate.
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 /// A container that ran this long starts its pauses anew.
-const FORGIVEN: Duration = Duration::from_secs(600);
+const FORGIVEN: Duration = Duration::from_mins(10);
 /// How long output may still come from children that outlived the container's process for a moment.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -200,12 +200,12 @@ impl PodTask {
             async move {
                 let out = async {
                     if let Some(out) = out {
-                        log.collect(out).await
+                        log.collect(out).await;
                     }
                 };
                 let err = async {
                     if let Some(err) = err {
-                        log.collect(err).await
+                        log.collect(err).await;
                     }
                 };
                 tokio::join!(out, err);

@@ -128,7 +128,7 @@ impl PodTask {
                 changed = seen.changed() => if changed.is_err() { std::future::pending().await },
                 () = self.kubelet.stop.cancelled() => {
                     ending.begin(Pace::Teardown);
-                    std::future::pending().await
+                    return std::future::pending().await;
                 }
             }
         }
@@ -180,7 +180,7 @@ impl PodTask {
         let main = join_all(spec.containers.iter().map(|c| self.run_container(c, restart, volumes, ending)));
         tokio::select! {
             _ = main => {}
-            _ = async { beside.await; std::future::pending::<()>().await } => {}
+            () = async { beside.await; std::future::pending().await } => {}
         }
         if !ending.has_begun() {
             self.change(|state| state.over = true).await;

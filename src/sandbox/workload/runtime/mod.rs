@@ -86,6 +86,11 @@ impl Runtime {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn pod_uses(&self, name: &str, volume: &str) {
+        self.pods().values().filter(|pod| pod.name == name).for_each(|pod| pod.uses(volume));
+    }
+
     fn container(&self, wanted: &ContainerRef) -> Result<(Arc<PodRecord>, Container)> {
         let pod = self.pods().values().find(|p| p.namespace == wanted.namespace && p.name == wanted.pod).cloned();
         let pod = pod.ok_or_else(|| {

@@ -144,7 +144,8 @@ mod tests {
     async fn the_watchdog_kills_and_cleans_up_when_the_pipe_closes() {
         let folder = tempfile::tempdir().unwrap().keep();
         let processes = Processes::start(&folder).unwrap();
-        let mut running = processes.spawn(Command::new("sleep").arg("60")).unwrap();
+        let stubborn = "trap '' QUIT TERM; sleep 60";
+        let mut running = processes.spawn(Command::new("sh").args(["-c", stubborn])).unwrap();
         let gone = processes.spawn(Command::new("true").arg("")).unwrap();
         drop(gone);
         // As if lhrun had been killed: nothing but the pipe's end tells the watchdog.

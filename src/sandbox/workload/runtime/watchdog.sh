@@ -1,5 +1,5 @@
 # Outlives lhrun: when its end of the pipe closes, whatever the reason, the process groups that are still registered
-# are killed and the folder of the run is removed. Lines: "+ PID" registers a group, "- PID" forgets it.
+# are ended and the folder of the run is removed. Lines: "+ PID" registers a group, "- PID" forgets it.
 trap '' HUP INT TERM
 groups=' '
 while read -r change pid; do
@@ -8,8 +8,15 @@ while read -r change pid; do
     -) groups="${groups%% "$pid" *} ${groups#* "$pid" }" ;;
     esac
 done
-for pid in $groups; do
-    kill -s KILL -- "-$pid" 2>/dev/null
+# PostgreSQL answers QUIT by ending at once, but gives its System V memory back first.
+for signal in QUIT KILL; do
+    for pid in $groups; do
+        kill -s "$signal" -- "-$pid" 2>/dev/null
+        for _ in 1 2 3 4 5; do
+            kill -s 0 -- "-$pid" 2>/dev/null || break
+            sleep 0.2
+        done
+    done
 done
 # Children of a killed process may need a moment to notice, and write files until then.
 for _ in 1 2 3 4 5; do

@@ -1,4 +1,4 @@
-//! DaemonSets: one pod, because there is one node.
+//! Daemon sets: one pod, because there is one node.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Deployments: one ReplicaSet for each template they ever had; the newest grows as the older ones shrink.
+//! Deployments: one replica set for each template they ever had; the newest grows as the older ones shrink.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ async fn reconcile(deployment: Arc<Deployment>, context: Arc<Context>) -> Result
     let wanted = spec.replicas.unwrap_or(1);
     let recreate = spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate");
     let Some(newest) = newest.into_iter().next() else {
-        let start = if recreate && older.iter().any(|set| has_pods(set)) { 0 } else { wanted };
+        let start = if recreate && older.iter().any(has_pods) { 0 } else { wanted };
         let number = older.iter().map(number_of).max().unwrap_or(0) + 1;
         create(&sets_api, &replica_set(&deployment, &name, &hash, start, number)).await?;
         let message = format!("Scaled up replica set {name} from 0 to {start}");

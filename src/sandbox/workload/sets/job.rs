@@ -141,8 +141,7 @@ fn backoff(pods: &[Pod]) -> Option<Duration> {
     let last = failed.clone().filter_map(finished).max()?;
     let times = u32::try_from(failed.count()).unwrap_or(u32::MAX).saturating_sub(1).min(6);
     let pause = Duration::from_secs((10 << times).min(360));
-    let since = since(&last);
-    (since < pause).then(|| pause - since)
+    Some(pause.saturating_sub(since(&last))).filter(|left| !left.is_zero())
 }
 
 fn finished(pod: &Pod) -> Option<Time> {
