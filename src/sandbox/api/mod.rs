@@ -29,6 +29,7 @@ mod streams;
 mod table;
 #[cfg(test)]
 mod tests;
+mod typed;
 mod validate;
 mod view;
 mod watch;

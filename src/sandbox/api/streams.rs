@@ -9,7 +9,7 @@ use axum::{
     body::Body,
     extract::{
         FromRequestParts as _,
-        ws::{Message, WebSocket, WebSocketUpgrade},
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
     },
     http::{HeaderValue, header, request::Parts},
     response::IntoResponse,
@@ -172,7 +172,9 @@ async fn session(cluster: Arc<Cluster>, socket: WebSocket, ask: Ask) {
         let status = exit_status(&exit).to_string();
         let _ = sink.send(frame(STATUS, status.as_bytes())).await;
     }
-    let _ = sink.send(Message::Close(None)).await;
+    // kubectl takes any other code, or none, for a broken connection and forgets the status.
+    let normal = CloseFrame { code: close_code::NORMAL, reason: "".into() };
+    let _ = sink.send(Message::Close(Some(normal))).await;
 }
 
 /// What a client is told at the end. A command that ran and failed is no failure of the server.

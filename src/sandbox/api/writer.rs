@@ -14,7 +14,7 @@ use super::{
     server::Cluster,
     status::{Answer, Failure, deleted},
     store::{Object, Transaction},
-    validate,
+    typed, validate,
 };
 
 /// Finalizer of an object that waits for its dependents to go.
@@ -119,6 +119,7 @@ impl<'a> Writer<'a> {
         defaults::on_create(self.kind, &mut new, &self.cluster.store);
         self.review(Operation::Create, None, &mut new)?;
         validate::object(self.kind, &new)?;
+        typed::check(self.kind, &new)?;
         let name = object::name(&new).to_owned();
         if self.cluster.store.get(self.kind, namespace, &name).is_some() {
             return Err(Failure::already_exists(self.kind, &name));
@@ -166,6 +167,7 @@ impl<'a> Writer<'a> {
         if new == **old {
             return Ok(old.clone());
         }
+        typed::check(self.kind, &new)?;
         if object::terminating(&new) && released(self.kind, &new) {
             return Ok(self.remove(&new));
         }
