@@ -110,10 +110,12 @@ pub fn parse(mut args: Vec<OsString>) -> Result<Cli, clap::Error> {
 fn unknown(word: &str) -> clap::Error {
     let mut command = Cli::command();
     let commands: Vec<_> = command.get_subcommands().map(|known| known.get_name().to_owned()).collect();
-    let mut known: Vec<&str> = commands.iter().map(String::as_str).collect();
-    known.extend(runbook::embedded_names());
-    let near = nearest(word, known);
-    let tip = if near.is_empty() { String::new() } else { format!("\n\n  tip: did you mean {}?", near.join(" or ")) };
+    let near = nearest(word, commands.iter().map(String::as_str));
+    let hint = match near.as_slice() {
+        [] => runbook::find(word).err().and_then(|error| error.hint_text().map(str::to_owned)),
+        near => Some(format!("did you mean {}?", near.join(" or "))),
+    };
+    let tip = hint.map(|hint| format!("\n\n  tip: {hint}")).unwrap_or_default();
     command.error(ErrorKind::InvalidSubcommand, format!("no runbook or subcommand '{word}'{tip}"))
 }
 

@@ -1,10 +1,11 @@
 //! `lhrun check`.
 
-use super::{Failure, Setting, runbook};
+use super::{Failure, Setting, arguments::Output, runbook};
+use crate::{Kind, script, terminal::Diagnostic};
 
 /// Read runbooks without running them: syntax, unknown functions, imports that lead nowhere
 ///
-/// No cluster and no bucket is asked for anything.
+/// Their parameters are listed. No cluster and no bucket is asked for anything.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  lhrun check runbooks/*.rhai")]
 pub struct Args {
@@ -13,9 +14,44 @@ pub struct Args {
     runbooks: Vec<String>,
 }
 
-pub fn run(_setting: &Setting, args: &Args) -> Result<(), Failure> {
+pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
+    let terminal = &setting.terminal;
+    let mut mistakes = 0;
+    let mut checked = Vec::new();
     for word in &args.runbooks {
-        runbook::find(word)?;
+        let (document, library) = runbook::find(word)?;
+        let found = script::check(&library, document.clone());
+        for diagnostic in &found {
+            terminal.line(diagnostic.render(terminal.style()));
+        }
+        mistakes += found.len();
+        if found.is_empty() {
+            terminal.out(&format!("{word}: no mistakes found"));
+        }
+        let parameters = script::parameters(&library, document).unwrap_or_default();
+        for parameter in &parameters {
+            let default = parameter.default.as_ref().map(|default| format!("={default}")).unwrap_or_default();
+            terminal.out(&format!("  --set {}{default}  {}", parameter.name, parameter.help));
+        }
+        checked.push(serde_json::json!({
+            "runbook": word,
+            "mistakes": found.iter().map(mistake).collect::<Vec<_>>(),
+            "parameters": parameters.iter().map(|parameter| &parameter.name).collect::<Vec<_>>(),
+        }));
     }
-    Ok(())
+    if setting.globals.output == Output::Json {
+        terminal.result(&serde_json::Value::from(checked).to_string());
+    }
+    Ok(if mistakes == 0 { 0 } else { Kind::Script.exit_code() })
+}
+
+fn mistake(diagnostic: &Diagnostic) -> serde_json::Value {
+    let place = diagnostic.place.as_ref();
+    serde_json::json!({
+        "message": diagnostic.title,
+        "hint": diagnostic.hint,
+        "path": place.map(|place| &place.path),
+        "line": place.map(|place| place.line),
+        "column": place.map(|place| place.column),
+    })
 }

@@ -6,6 +6,7 @@ mod completions;
 pub mod config;
 mod failure;
 mod interrupt;
+mod place;
 mod repl;
 mod run;
 mod runbook;
@@ -49,9 +50,9 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2));
         }
     };
-    let terminal = Terminal::standard(cli.globals.yes);
+    let terminal = Terminal::standard(cli.globals.yes, cli.globals.output == arguments::Output::Json);
     match dispatch(cli, &terminal) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             terminal.line(failure.diagnostic.render(terminal.style()));
             ExitCode::from(failure.kind.exit_code())
@@ -59,19 +60,20 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli, terminal: &Terminal) -> Result<(), Failure> {
+/// Does it and returns the exit code.
+fn dispatch(cli: Cli, terminal: &Terminal) -> Result<u8, Failure> {
     let command = match cli.command {
         Some(command) => command,
-        None if io::stdin().is_terminal() => Command::Repl(repl::Args {}),
         None => {
-            terminal.line(Cli::command().render_help());
-            let message = "a session needs a terminal, and standard input is none";
-            return Err(Error::new(Kind::Usage, message).hint("name a runbook, or - for one on standard input").into());
+            if !io::stdin().is_terminal() {
+                terminal.line(Cli::command().render_help());
+            }
+            Command::Repl(repl::Args {})
         }
     };
     if let Command::Completions(args) = &command {
         completions::run(args);
-        return Ok(());
+        return Ok(0);
     }
     let setting = prepare(cli.globals, terminal)?;
     match &command {
@@ -79,7 +81,7 @@ fn dispatch(cli: Cli, terminal: &Terminal) -> Result<(), Failure> {
         Command::Repl(repl::Args {}) => repl::run(&setting),
         Command::Check(args) => check::run(&setting, args),
         Command::Sandbox(command) => sandbox::run(&setting, command),
-        Command::Completions(_) | Command::Other(_) => Ok(()),
+        Command::Completions(_) | Command::Other(_) => Ok(0),
     }
 }
 

@@ -1,6 +1,12 @@
 //! `lhrun run`, and its short form `lhrun RUNBOOK`.
 
-use super::{Failure, Setting, runbook};
+use std::collections::BTreeMap;
+
+use super::{Failure, Setting, arguments::Output, place::Place, runbook};
+use crate::{
+    run::{Run, Silent},
+    script::{self, Document, Host, Library, RunOutcome, library::EMBEDDED},
+};
 
 /// Run a runbook; `lhrun RUNBOOK` is short for it
 ///
@@ -29,7 +35,46 @@ fn parameter(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub fn run(_setting: &Setting, args: &Args) -> Result<(), Failure> {
-    runbook::find(&args.runbook)?;
-    Ok(())
+pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
+    let (document, library) = runbook::find(&args.runbook)?;
+    if let Some(name) = document.name.strip_prefix(EMBEDDED) {
+        setting.terminal.note(&format!("there is no file {}: running the copy of {name} inside lhrun", args.runbook));
+    }
+    let parameters = parameters(setting, args, &library, &document);
+    let place = Place::open(setting, library, parameters)?;
+    let outcome = execute(setting, &place, document);
+    // What ended the run matters more than what ended its place.
+    if let Err(error) = place.close(setting) {
+        setting.terminal.error(&error);
+    }
+    if let Some(diagnostic) = &outcome.diagnostic {
+        setting.terminal.line(diagnostic.render(setting.terminal.style()));
+    }
+    if setting.globals.output == Output::Json {
+        setting.terminal.result(&serde_json::json!(outcome.record).to_string());
+    }
+    Ok(outcome.exit_code)
+}
+
+fn execute(setting: &Setting, place: &Place, document: Document) -> RunOutcome {
+    let host = Host::new(
+        place.settings.clone(),
+        setting.runtime.handle().clone(),
+        setting.interrupts.token(),
+        setting.terminal.clone(),
+        Run::new(document.name.clone(), Silent),
+    );
+    script::run(&host, document)
+}
+
+/// What was set, over those defaults of the configuration that this runbook has a parameter for.
+fn parameters(setting: &Setting, args: &Args, library: &Library, document: &Document) -> BTreeMap<String, String> {
+    let mut parameters = setting.config.params.clone();
+    if !parameters.is_empty()
+        && let Some(declared) = script::parameters(library, document.clone())
+    {
+        parameters.retain(|name, _| declared.iter().any(|parameter| parameter.name == *name));
+    }
+    parameters.extend(args.set.iter().cloned());
+    parameters
 }

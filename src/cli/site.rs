@@ -4,6 +4,7 @@ use std::{
     path::PathBuf,
     pin::pin,
     process::Stdio,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -22,8 +23,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::{config, interrupt::Interrupts};
-use crate::{Error, Kind, Result, script::Site, terminal::Terminal};
+use super::{Setting, config, interrupt::Interrupts};
+use crate::{
+    Error, Kind, Result,
+    cluster::{Cluster, ConnectOptions},
+    script::Site,
+    terminal::Terminal,
+};
 
 /// Time for an interrupted command to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -32,11 +38,11 @@ const LAST_LINES: Duration = Duration::from_millis(300);
 
 /// Runs the configured commands; what they write goes to standard error line by line.
 pub struct Commands {
-    pub name: String,
-    pub folder: PathBuf,
-    pub commands: config::Site,
-    pub terminal: Terminal,
-    pub interrupts: Interrupts,
+    name: String,
+    folder: PathBuf,
+    commands: config::Site,
+    terminal: Terminal,
+    interrupts: Interrupts,
 }
 
 impl Site for Commands {
@@ -64,6 +70,18 @@ impl Site for Commands {
 }
 
 impl Commands {
+    /// The commands as a script's site, named as the cluster's context.
+    pub fn new(setting: &Setting, cluster: &ConnectOptions, commands: config::Site) -> Arc<dyn Site> {
+        let context = setting.runtime.block_on(Cluster::context_of(cluster)).ok().flatten();
+        Arc::new(Self {
+            name: context.unwrap_or_else(|| "the cluster of lhrun.toml".to_owned()),
+            folder: setting.config.folder().to_owned(),
+            commands,
+            terminal: setting.terminal.clone(),
+            interrupts: setting.interrupts.clone(),
+        })
+    }
+
     async fn run(&self, what: &str, command: &str) -> Result<()> {
         let failed = |message: String| Error::new(Kind::Failed, format!("[site] {what} {message}: {command}"));
         let child = Command::new("sh")
@@ -98,6 +116,30 @@ impl Commands {
         while let Ok(Some(line)) = lines.next_segment().await {
             self.terminal.note(&format!("  | {}", String::from_utf8_lossy(&line).trim_end()));
         }
+    }
+}
+
+/// The embedded cluster's own life cycle.
+#[cfg(feature = "sandbox")]
+pub struct Embedded(pub Arc<crate::sandbox::Sandbox>);
+
+#[cfg(feature = "sandbox")]
+impl Site for Embedded {
+    fn name(&self) -> String {
+        "sandbox".to_owned()
+    }
+
+    fn teardown(&self) -> BoxFuture<'_, Result<()>> {
+        self.0.teardown().boxed()
+    }
+
+    fn rebuild(&self) -> BoxFuture<'_, Result<()>> {
+        self.0.rebuild().boxed()
+    }
+
+    fn deploy(&self) -> BoxFuture<'_, Result<()>> {
+        // Nothing belongs on it that the runbooks do not deploy themselves.
+        async { Ok(()) }.boxed()
     }
 }
 

@@ -69,6 +69,13 @@ impl Cluster {
         Self::connect_from(options, &Surroundings::of_process()).await
     }
 
+    /// The context that [`connect`](Self::connect) would use, found without connecting; `None` in a pod.
+    ///
+    /// Errors: as `connect`, when no cluster is configured or the configuration cannot be used.
+    pub async fn context_of(options: &ConnectOptions) -> Result<Option<String>> {
+        Ok(find(options, &Surroundings::of_process()).await?.context)
+    }
+
     pub(super) async fn connect_from(options: &ConnectOptions, around: &Surroundings) -> Result<Self> {
         let mut found = find(options, around).await?;
         if let Some(namespace) = &options.namespace {

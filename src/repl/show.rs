@@ -76,7 +76,9 @@ fn table_of(items: &[Value]) -> Option<String> {
     if maps.iter().all(|map| map.get("metadata").is_some_and(|metadata| metadata["name"].is_string())) {
         return Some(objects(items));
     }
-    let mut columns: Vec<&str> = Vec::new();
+    // What names a thing comes first; maps have no order of their own.
+    let mut columns = vec!["namespace", "name"];
+    columns.retain(|name| maps.iter().any(|map| map.contains_key(*name)));
     for name in maps.iter().flat_map(|map| map.keys()) {
         if !columns.contains(&name.as_str()) {
             columns.push(name);

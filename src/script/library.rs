@@ -15,7 +15,7 @@ use super::{RhaiResultOf, embedded, fault, host::Sources};
 use crate::{Error, Kind, Result, terminal::suggest::did_you_mean};
 
 /// How the copies in the binary are called in messages.
-const EMBEDDED: &str = "embedded:";
+pub const EMBEDDED: &str = "embedded:";
 /// Scripts and manifests are written by hand; larger files are something else.
 const LARGEST: u64 = 16 << 20;
 

@@ -124,7 +124,12 @@ fn is_unfinished(error: &ParseError, text: &str) -> bool {
     let position = error.position();
     let place = (position.line().unwrap_or(usize::MAX), position.position().unwrap_or(usize::MAX));
     match error.err_type() {
-        ParseErrorType::UnexpectedEOF | ParseErrorType::BadInput(LexError::UnterminatedString) => true,
+        ParseErrorType::UnexpectedEOF => true,
+        // Only a text in backticks may go over several lines; the place is where it begins.
+        ParseErrorType::BadInput(LexError::UnterminatedString) => {
+            let line = text.lines().nth(place.0.saturating_sub(1)).unwrap_or_default();
+            line.chars().nth(place.1.saturating_sub(1)) == Some('`')
+        }
         ParseErrorType::MissingToken(..) => place > last,
         _ => false,
     }
@@ -193,7 +198,7 @@ mod tests {
             assert!(!session.is_complete(text), "{text}: {:?}", session.engine.compile(text));
             assert!(matches!(session.eval(text), Answer::Incomplete), "{text}");
         }
-        for text in ["1 + 1", "let x = ;", "fn f(x) {\n x }", ""] {
+        for text in ["1 + 1", "let x = ;", "let x = \"a", "fn f(x) {\n x }", ""] {
             assert!(session.is_complete(text), "{text}");
         }
     }

@@ -21,6 +21,7 @@ struct Inner {
     style: Style,
     out_style: Style,
     escapes_data: bool,
+    only_result: bool,
     assume_yes: bool,
     operator: Operator,
     bars: MultiProgress,
@@ -52,8 +53,9 @@ pub(super) struct Pace {
 }
 
 impl Terminal {
-    /// Standard output and standard error. With `assume_yes`, yes-or-no questions are answered with yes.
-    pub fn standard(assume_yes: bool) -> Self {
+    /// Standard output and standard error. With `assume_yes`, yes-or-no questions are answered with yes; with
+    /// `only_result`, standard output gets nothing but the [`result`](Self::result).
+    pub fn standard(assume_yes: bool, only_result: bool) -> Self {
         let on_screen = io::stderr().is_terminal();
         let bars = on_screen && env::var_os("TERM").is_none_or(|term| term != "dumb");
         let target = if bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -61,8 +63,9 @@ impl Terminal {
         let present = on_screen && io::stdin().is_terminal();
         Self(Arc::new(Inner {
             style: Style::stderr(),
-            out_style: Style::stdout(),
-            escapes_data: io::stdout().is_terminal(),
+            out_style: if only_result { Style::stderr() } else { Style::stdout() },
+            escapes_data: if only_result { on_screen } else { io::stdout().is_terminal() },
+            only_result,
             assume_yes,
             operator: if present { Operator::Present } else { Operator::Absent },
             bars: MultiProgress::with_draw_target(target),
@@ -85,12 +88,18 @@ impl Terminal {
     /// Writes data and a line break to standard output. On a terminal, control characters are shown and not obeyed.
     pub fn out(&self, text: &str) {
         let text = if self.0.escapes_data { escape_lines(text) } else { text.into() };
-        self.write(&self.0.out, &text);
+        self.out_styled(text);
     }
 
     /// Writes styled text and a line break to standard output: for text whose foreign parts were escaped already.
     pub fn out_styled(&self, text: impl Display) {
-        self.write(&self.0.out, &text.to_string());
+        let output = if self.0.only_result { &self.0.err } else { &self.0.out };
+        self.write(output, &text.to_string());
+    }
+
+    /// Writes what a program that called this one waits for, and a line break, to standard output.
+    pub fn result(&self, text: &str) {
+        self.write(&self.0.out, text);
     }
 
     /// Writes styled text and a line break to standard error: for text whose foreign parts were escaped already.
@@ -231,6 +240,7 @@ pub(crate) mod fake {
                 style: Style::PLAIN,
                 out_style: Style::PLAIN,
                 escapes_data: false,
+                only_result: false,
                 assume_yes,
                 operator,
                 bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),

@@ -9,6 +9,9 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
         .collect();
     near.sort_unstable();
     near.dedup();
+    // Beside a clear slip, what is much farther away was not meant.
+    let clearly = near.first().map_or(0, |(best, _)| best + 1);
+    near.retain(|(distance, _)| *distance <= clearly);
     near.into_iter().map(|(_, candidate)| candidate).take(3).collect()
 }
 
@@ -36,6 +39,7 @@ mod tests {
         assert_eq!(nearest("gte", KNOWN), ["get"]);
         assert_eq!(nearest("LIST", KNOWN), ["list"]);
         assert_eq!(nearest("wait_untli", KNOWN), ["wait_until"]);
+        assert_eq!(nearest("check::equl", ["check::equal", "check::that"]), ["check::equal"]);
         assert_eq!(did_you_mean("delet", KNOWN).unwrap(), "did you mean `delete`?");
     }
 

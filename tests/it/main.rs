@@ -1,1 +1,4 @@
 //! Integration tests over the sandbox.
+
+mod cli;
+mod repl;

@@ -1,0 +1,175 @@
+//! The command line with bad input: what is said, where, and the exit code.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+/// `lhrun` in an empty folder of its own, without anything of the environment that it would use.
+struct Lab {
+    folder: tempfile::TempDir,
+}
+
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn file(self, name: &str, text: &str) -> Self {
+        fs::write(self.path().join(name), text).unwrap();
+        self
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        self.run_with(args, &[])
+    }
+
+    fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Ended {
+        let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_lhrun"))
+            .args(args)
+            .current_dir(self.path())
+            .env_clear()
+            .env("HOME", self.path())
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ended { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+    }
+}
+
+impl Ended {
+    /// Asserts the exit code, and that standard error says all of it.
+    #[track_caller]
+    fn failed(&self, code: i32, said: &[&str]) {
+        assert_eq!(self.code, code, "{}", self.err);
+        for part in said {
+            assert!(self.err.contains(part), "no {part:?} in:\n{}", self.err);
+        }
+        assert!(!self.err.contains('\x1b'), "colours without a terminal");
+    }
+}
+
+#[test]
+fn version_and_help() {
+    let lab = Lab::new();
+    let version = lab.run(&["--version"]);
+    assert_eq!((version.code, version.out), (0, format!("lhrun {}\n", env!("CARGO_PKG_VERSION"))));
+    let help = lab.run(&["--help"]);
+    assert_eq!(help.code, 0);
+    assert!(help.out.contains("lhrun full-restore") && help.out.contains("Exit codes"));
+}
+
+#[test]
+fn a_missing_runbook() {
+    let lab = Lab::new().file("restore.rhai", "");
+    lab.run(&["resotre.rhai"]).failed(2, &["error: there is no runbook resotre.rhai", "did you mean restore.rhai?"]);
+    lab.run(&["run", "ful-restore"]).failed(2, &["there is no runbook ful-restore", "full-restore (inside lhrun)"]);
+    lab.run(&["sandbx", "up"]).failed(2, &["'sandbx'", "did you mean sandbox?"]);
+    lab.run(&["run", "."]).failed(2, &["is not a file"]);
+}
+
+#[test]
+fn a_broken_runbook() {
+    let lab = Lab::new()
+        .file("syntax.rhai", "let a = 1;\nlet b = ;\n")
+        .file("name.rhai", "let a = 1;\n\n  stpe(\"x\", || 1);\n")
+        .file("throws.rhai", "fn restore() {\n  fail(\"damaged\", \"the block is gone\");\n}\nrestore();\n");
+    lab.run(&["syntax.rhai"]).failed(2, &["error: ", "--> syntax.rhai:2:9", "2 | let b = ;\n  |         ^"]);
+    lab.run(&["name.rhai"]).failed(2, &["--> name.rhai:3:3", "^^^^", "did you mean `step`?"]);
+    let ended = lab.run(&["throws.rhai"]);
+    ended.failed(3, &["the block is gone", "--> throws.rhai:2:3", "in restore, called at throws.rhai:4:1"]);
+}
+
+#[test]
+fn a_parameter_that_is_not_there() {
+    let lab = Lab::new().file("a.rhai", "let rows = param(\"rows\", 5, \"how many\");\nprint(rows);\n");
+    lab.run(&["a.rhai", "--set", "rosw=6"]).failed(2, &["has no parameter rosw", "did you mean `rows`?"]);
+    lab.run(&["a.rhai", "--set", "rows=many"]).failed(2, &["parameter rows: expected a whole number"]);
+    lab.run(&["a.rhai", "--set", "rows"]).failed(2, &["NAME=VALUE"]);
+    assert_eq!(lab.run(&["a.rhai", "--set", "rows=6"]).out, "6\n");
+}
+
+#[test]
+fn parameters_of_the_configuration() {
+    let lab = Lab::new()
+        .file("a.rhai", "print(param(\"rows\", 5, \"how many\"));\n")
+        .file("lhrun.toml", "[params]\nrows = 7\nother = \"of another runbook\"\n");
+    assert_eq!(lab.run(&["a.rhai"]).out, "7\n");
+    assert_eq!(lab.run(&["a.rhai", "--set", "rows=8"]).out, "8\n", "the command line counts more");
+}
+
+#[test]
+fn a_broken_configuration() {
+    let lab = Lab::new().file("a.rhai", "").file("lhrun.toml", "[store]\nbucket = \"b\"\nendpiont = \"x\"\n");
+    lab.run(&["a.rhai"]).failed(2, &["--> lhrun.toml:3:1", "^^^^^^^^", "did you mean `endpoint`?"]);
+    lab.run(&["a.rhai", "--config", "other.toml"]).failed(2, &["cannot read the configuration other.toml"]);
+}
+
+#[test]
+fn no_cluster() {
+    let lab = Lab::new().file("a.rhai", "kube::list(\"pods\");\n").file(
+        "config",
+        "apiVersion: v1\nkind: Config\ncurrent-context: far\nclusters:\n- name: far\n  cluster: {server: \
+         'http://127.0.0.1:1'}\ncontexts:\n- name: far\n  context: {cluster: far, user: me}\nusers:\n- name: me\n  user: {}\n",
+    );
+    let near = ["KUBECONFIG", "config"];
+    lab.run_with(&["a.rhai"], &[(near[0], near[1])]).failed(6, &["http://127.0.0.1:1", "context far"]);
+    lab.run(&["a.rhai", "--kubeconfig", "config", "--context", "near"]).failed(2, &["near", "--context: far"]);
+    if !Path::new("/etc/rancher/k3s/k3s.yaml").exists() {
+        let looked = ["no Kubernetes cluster is configured", "$KUBECONFIG", ".kube/config", "k3s.yaml", "--sandbox"];
+        lab.run(&["a.rhai"]).failed(6, &looked);
+    }
+}
+
+#[test]
+fn no_terminal() {
+    let lab = Lab::new().file("a.rhai", "confirm(\"Wipe the cluster?\");\n");
+    lab.run(&["a.rhai"]).failed(4, &["Wipe the cluster?", "--yes"]);
+    assert_eq!(lab.run(&["a.rhai", "--yes"]).code, 0);
+    lab.run(&[]).failed(2, &["Usage:", "a session needs a terminal"]);
+    lab.run(&["repl"]).failed(2, &["a session needs a terminal"]);
+}
+
+#[test]
+fn check_finds_mistakes_without_running() {
+    let lab = Lab::new()
+        .file("good.rhai", "step(\"x\", || print(\"ran\"));\n")
+        .file("bad.rhai", "import \"lib/nosuch\" as x;\nfn unused() { kube::gte(\"pod\", \"a\") }\n");
+    let good = lab.run(&["check", "good.rhai"]);
+    assert_eq!(good.code, 0, "{}", good.err);
+    assert!(!good.out.contains("ran"));
+    let bad = lab.run(&["check", "good.rhai", "bad.rhai"]);
+    bad.failed(2, &["bad.rhai:1:", "lib/nosuch", "bad.rhai:2:", "kube::get"]);
+}
+
+#[test]
+fn a_result_for_programs_is_alone_on_standard_output() {
+    let lab = Lab::new().file("a.rhai", "print(\"hello\");\nstep(\"one\", || 1);\ncheck::that(\"same\", false);\n");
+    let ended = lab.run(&["a.rhai", "-o", "json"]);
+    assert_eq!(ended.code, 3, "{}", ended.err);
+    let result: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(result["steps"][0]["name"], "one");
+    assert!(ended.err.contains("hello"));
+}
+
+#[test]
+fn completions_are_printed() {
+    let lab = Lab::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = lab.run(&["completions", shell]);
+        assert!(ended.code == 0 && ended.out.contains("kubeconfig"), "{shell}");
+    }
+}
