@@ -80,6 +80,8 @@ fn late(what: &str, limit: Duration) -> Error {
 }
 
 #[cfg(test)]
+// Rhai passes the context by value.
+#[allow(clippy::needless_pass_by_value)]
 mod tests {
     use std::time::Instant;
 
@@ -88,14 +90,14 @@ mod tests {
 
     fn nap(ctx: NativeCallContext) -> RhaiResultOf<()> {
         block(&ctx, |_| async {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             Ok(())
         })
     }
 
     fn short_nap(ctx: NativeCallContext) -> RhaiResultOf<()> {
         block_for(&ctx, Duration::from_millis(20), "napping", |_| async {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             Ok(())
         })
     }

@@ -261,6 +261,8 @@ fn own(error: &EvalAltResult) -> Error {
 }
 
 #[cfg(test)]
+// Rhai passes the context by value.
+#[allow(clippy::needless_pass_by_value)]
 mod tests {
     use super::*;
     use crate::{
@@ -273,7 +275,7 @@ mod tests {
         Err(throw(&ctx, &error))
     }
 
-    fn run(text: &str) -> std::result::Result<Dynamic, (Fault, String)> {
+    fn run(text: &str) -> std::result::Result<Dynamic, (Box<Fault>, String)> {
         let (host, _) = fake::host(Settings::default());
         let mut engine = engine::build(&host);
         engine.register_fn("boom", fail);
@@ -282,7 +284,7 @@ mod tests {
         result.map_err(|error| {
             let fault = Fault::in_source(&error, "demo.rhai");
             let text = fault.diagnostic(&host).render(Style::PLAIN);
-            (fault, text)
+            (Box::new(fault), text)
         })
     }
 
@@ -336,7 +338,7 @@ mod tests {
             assert!(fault.error.message().contains(message), "{script}: {}", fault.error);
             let found = fault.error.hint_text().unwrap_or_default();
             assert!(hint.is_none_or(|hint| found.contains(hint)), "{script}: {found}");
-            assert!(text.contains("^") && text.contains("demo.rhai:"), "{script}: {text}");
+            assert!(text.contains('^') && text.contains("demo.rhai:"), "{script}: {text}");
         }
     }
 

@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_embedded_runbooks_are_sound() {
-        for (name, text) in embedded::FILES.iter().filter(|(name, _)| name.ends_with(".rhai")) {
+        for (name, text) in embedded::FILES.iter().filter(|(name, _)| !name.ends_with("yaml")) {
             let found = check(&Library::default(), Document { name: (*name).into(), text: (*text).into() });
             let pending = |title: &str| {
                 ["kube", "longhorn", "s3"].iter().any(|name| title.ends_with(&format!("namespace {name}")))

@@ -64,9 +64,10 @@ impl Outline {
         outline.functions = functions.map(|function| (function.name.to_owned(), function.params.len())).collect();
         ast.walk(&mut |path: &[ASTNode]| {
             match path.last() {
-                Some(ASTNode::Expr(Expr::FnCall(call, position))) => outline.call(call, *position, false),
                 Some(ASTNode::Expr(Expr::MethodCall(call, position))) => outline.call(call, *position, true),
-                Some(ASTNode::Stmt(Stmt::FnCall(call, position))) => outline.call(call, *position, false),
+                Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position))) => {
+                    outline.call(call, *position, false);
+                }
                 Some(ASTNode::Stmt(Stmt::Import(import, position))) => {
                     let path = import.0.get_literal_value(None).and_then(|path| path.into_immutable_string().ok());
                     outline.imports.push(Import {

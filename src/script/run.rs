@@ -40,7 +40,7 @@ pub fn run(host: &Host, document: Document) -> RunOutcome {
         let thread = thread::Builder::new().name("runbook".into()).stack_size(STACK);
         match thread.spawn_scoped(scope, || evaluate(host, document)) {
             Ok(thread) => thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic)),
-            Err(error) => Err(Error::new(Kind::Failed, "cannot start a thread").source(error).into()),
+            Err(error) => Err(boxed(Error::new(Kind::Failed, "cannot start a thread").source(error))),
         }
     });
     let record = host.run().record();
@@ -56,17 +56,21 @@ pub fn run(host: &Host, document: Document) -> RunOutcome {
     }
 }
 
-fn evaluate(host: &Host, document: Document) -> Result<(), Fault> {
+fn evaluate(host: &Host, document: Document) -> Result<(), Box<Fault>> {
     let name = document.name.clone();
     let settings = host.settings();
     if !settings.parameters.is_empty()
         && let Some(declared) = lint::parameters(&settings.library, document.clone())
     {
-        parameters::refuse_unknown(settings.parameters.keys(), &declared)?;
+        parameters::refuse_unknown(settings.parameters.keys(), &declared).map_err(boxed)?;
     }
     let engine = engine::build(host);
     let result = compile(&engine, host.sources(), document).and_then(|ast| engine.eval_ast::<Dynamic>(&ast));
-    result.map(drop).map_err(|error| Fault::in_source(&error, &name))
+    result.map(drop).map_err(|error| Box::new(Fault::in_source(&error, &name)))
+}
+
+fn boxed(error: Error) -> Box<Fault> {
+    Box::new(error.into())
 }
 
 #[cfg(test)]
