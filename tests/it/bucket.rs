@@ -15,7 +15,9 @@ fn rclone(lab: &Lab, secret: &str, arguments: &[&str]) -> Said {
         .env("RCLONE_CONFIG_LAB_ENDPOINT", &s3.endpoint)
         .env("RCLONE_CONFIG_LAB_REGION", &s3.region)
         .env("RCLONE_CONFIG_LAB_ACCESS_KEY_ID", &s3.access_key)
-        .env("RCLONE_CONFIG_LAB_SECRET_ACCESS_KEY", secret);
+        .env("RCLONE_CONFIG_LAB_SECRET_ACCESS_KEY", secret)
+        // rclone fails on a CA bundle that it was not asked to use.
+        .env_remove("AWS_CA_BUNDLE");
     Said::of(command)
 }
 

@@ -42,10 +42,17 @@ pub struct S3 {
 impl Lab {
     /// Starts an embedded cluster and waits until it is up.
     pub fn up() -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
+        // The database's own user must be able to reach its files below.
+        let folder = tempfile::Builder::new()
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir()
+            .expect("a temporary folder");
+        let temporary = folder.path().join("tmp");
+        std::fs::create_dir(&temporary).expect("a folder for temporary files");
         let mut process = lhrun()
             .args(["sandbox", "up", "-o", "json", "--folder"])
-            .arg(folder.path())
+            .arg(folder.path().join("kept"))
+            .env("TMPDIR", &temporary)
             .stdout(Stdio::piped())
             .spawn()
             .expect("lhrun starts");
@@ -55,9 +62,24 @@ impl Lab {
         Self { access, folder, process }
     }
 
-    /// The folder the cluster lives in.
+    /// The folder everything of this cluster is below.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The folder whose files are the bucket's objects.
+    pub fn bucket(&self) -> PathBuf {
+        self.folder().join("kept/s3").join(&self.access.s3.bucket)
+    }
+
+    /// The raw image of a volume that no pod has used.
+    pub fn image(&self, volume: &str) -> PathBuf {
+        let temporary = std::fs::read_dir(self.folder().join("tmp")).expect("the folder for temporary files");
+        temporary
+            .flatten()
+            .map(|entry| entry.path().join("volumes").join(volume).join("volume.img"))
+            .find(|path| path.is_file())
+            .unwrap_or_else(|| panic!("volume {volume} has no image"))
     }
 
     /// `lhrun` against this cluster and its bucket.

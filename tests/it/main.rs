@@ -1,4 +1,10 @@
-//! Integration tests over the sandbox.
+//! Integration tests: the `lhrun` binary over the embedded cluster.
 
+mod architecture;
+mod bucket;
 mod cli;
+mod drill;
+mod interrupt;
+mod kubectl;
+mod lab;
 mod repl;
