@@ -111,6 +111,11 @@ impl VolumeKeys {
         Self { root: format!("{VOLUMES}{}/{}/{volume}/", &hex[..2], &hex[2..4]) }
     }
 
+    /// The volume's name.
+    pub fn name(&self) -> &str {
+        self.root.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+    }
+
     /// The folder of the volume, with its trailing slash.
     pub fn root(&self) -> &str {
         &self.root

@@ -151,11 +151,10 @@ fn refused(keys: &VolumeKeys, by: &FoundLock) -> Error {
         LockType::Delete => "a deletion",
         LockType::Other(_) => "an unknown purpose",
     };
-    let root = keys.root().trim_end_matches('/');
-    let volume = root.rsplit('/').next().unwrap_or(root);
+    let volume = keys.name();
     let text = format!("volume {volume} is locked for {purpose} since {}", super::rfc3339(by.written));
     Error::new(Kind::Conflict, text)
-        .object(root)
+        .object(keys.locks())
         .hint(format!("try again later; a lock nobody keeps fresh is ignored after {} s", EXPIRY.as_secs()))
 }
 

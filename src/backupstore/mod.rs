@@ -5,16 +5,19 @@ pub mod catalog;
 pub mod claim;
 pub mod codec;
 pub mod config;
+pub mod delete;
 mod extents;
 mod fetch;
 pub mod layout;
 pub mod lock;
 mod plan;
 pub mod restore;
+pub mod system;
 mod target;
 #[cfg(test)]
 mod testing;
 pub mod url;
+pub mod verify;
 mod workers;
 pub mod write;
 

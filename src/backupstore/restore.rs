@@ -8,7 +8,7 @@ use super::{
     Catalog, Progress,
     block::{Checksum, DEFAULT_BLOCK_SIZE},
     codec::Fault,
-    config::{BackingImageConfig, BackupConfig, LockType, VolumeConfig, damaged},
+    config::{BackingImageConfig, LockType, VolumeConfig},
     fetch::{BlockReader, Loss},
     layout::{self, BackupRef, BlockPool, VolumeKeys},
     lock::Lock,
@@ -91,7 +91,7 @@ async fn volume(
     let volume = catalog.volume(&of.volume).await?;
     let backup = catalog.backup(&of.volume, &of.backup).await?;
     let key = keys.backup(&of.backup)?;
-    check(keys, &key, &volume, &backup)?;
+    backup.check_restorable(&volume)?;
     let workers = Workers::new();
     let block_size = backup.block_size();
     let mut layers = Vec::new();
@@ -114,30 +114,6 @@ async fn volume(
             Err(Error::new(Kind::Conflict, "the backup was deleted while it was read").object(key))
         }
         restored => restored,
-    }
-}
-
-fn check(keys: &VolumeKeys, key: &str, volume: &VolumeConfig, backup: &BackupConfig) -> Result<()> {
-    if backup.is_incomplete() {
-        return Err(Error::new(Kind::Invalid, "the backup was never completed")
-            .object(key)
-            .hint("it is still being made, or was left by a crash; choose a complete one"));
-    }
-    if backup.is_single_file() {
-        return Err(Error::new(Kind::Invalid, "it is a single-file backup, which Longhorn never makes").object(key));
-    }
-    let (size, block_size) = (volume.size, backup.block_size());
-    if size == 0 || size % block_size != 0 {
-        return Err(damaged(
-            &keys.config(),
-            format!("a volume of {size} bytes is not made of {block_size} byte blocks"),
-        ));
-    }
-    match backup.blocks.last_offset() {
-        Some(last) if last >= size => {
-            Err(damaged(key, format!("a block at offset {last} is beyond the volume's {size} bytes")))
-        }
-        _ => Ok(()),
     }
 }
 

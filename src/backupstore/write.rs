@@ -231,11 +231,9 @@ impl Writer<'_> {
         }
         match self.catalog.backup(&volume.name, &volume.last_backup_name).await {
             Ok(last) => {
-                let fits = !last.is_incomplete()
-                    && !last.is_single_file()
+                let fits = last.check_restorable(volume).is_ok()
                     && last.block_size() == request.block_size
-                    && last.snapshot_name != request.snapshot
-                    && last.blocks.last_offset().is_none_or(|offset| offset < request.size);
+                    && last.snapshot_name != request.snapshot;
                 Ok(fits.then_some(last))
             }
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Invalid) => Ok(None),

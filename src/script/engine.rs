@@ -49,6 +49,8 @@ pub(super) fn bare() -> Engine {
     #[allow(deprecated)]
     engine.on_parse_token(|token, _, _| match token {
         Token::Until => Token::Identifier(Box::new("until".into())),
+        // `longhorn::sync`: the language only reserves the word.
+        Token::Reserved(word) if *word == "sync" => Token::Identifier(word),
         token => token,
     });
     primitives::register(&mut engine);

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
-use super::{BlockMap, Labels, check_same, damaged, fields, parse, write};
+use super::{BlockMap, Labels, VolumeConfig, check_same, damaged, fields, parse, write};
 use crate::{
     Error, Kind, Result,
     backupstore::{
@@ -166,14 +166,40 @@ impl BackupConfig {
         fields::block_size(self.parameters.get(BLOCK_SIZE).map(String::as_str))
     }
 
+    /// Whether it can be restored as a backup of that volume.
+    ///
+    /// # Errors
+    /// `invalid` when it was never completed or is a single file; `damaged`, naming the key, when the volume's size is
+    /// not made of its blocks, or its blocks do not fit into it.
+    pub fn check_restorable(&self, volume: &VolumeConfig) -> Result<()> {
+        let keys = VolumeKeys::new(&volume.name)?;
+        let key = keys.backup(&self.name)?;
+        if self.is_incomplete() {
+            return Err(Error::new(Kind::Invalid, "the backup was never completed")
+                .object(key)
+                .hint("it is still being made, or was left by a crash; choose a complete one"));
+        }
+        if !self.single_file.file_path.is_empty() {
+            return Err(
+                Error::new(Kind::Invalid, "it is a single-file backup, which Longhorn itself never makes").object(key)
+            );
+        }
+        let (size, block_size) = (volume.size, self.block_size());
+        if size == 0 || size % block_size != 0 {
+            let text = format!("a volume of {size} bytes is not made of {block_size} byte blocks");
+            return Err(damaged(&keys.config(), text));
+        }
+        match self.blocks.last_offset() {
+            Some(last) if last >= size => {
+                Err(damaged(&key, format!("a block at offset {last} is beyond the volume's {size} bytes")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it has not been completed: still running, or left by a crash.
     pub fn is_incomplete(&self) -> bool {
         self.created_time.is_empty()
-    }
-
-    /// Whether the data are in one file instead of blocks.
-    pub fn is_single_file(&self) -> bool {
-        !self.single_file.file_path.is_empty()
     }
 }
 
@@ -202,7 +228,7 @@ mod tests {
             (config.blocks.len(), config.blocks.last_offset(), config.block_size()),
             (2, Some(4 << 20), 2 << 20)
         );
-        assert!(!config.is_incomplete() && !config.is_single_file());
+        assert!(!config.is_incomplete());
         assert_eq!(String::from_utf8(config.to_bytes().unwrap()).unwrap(), REAL);
         // A full backup of nothing, also as Longhorn writes it.
         let empty = REAL
