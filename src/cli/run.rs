@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Failure, Setting, arguments::Output, place::Place, runbook};
 use crate::{
-    run::{Run, Silent},
+    report,
+    run::Run,
     script::{self, Document, Host, Library, RunOutcome, library::EMBEDDED},
 };
 
@@ -47,13 +48,16 @@ pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
     if let Err(error) = place.close(setting) {
         setting.terminal.error(&error);
     }
-    if let Some(diagnostic) = &outcome.diagnostic {
+    let RunOutcome { record, error, diagnostic, verdict, exit_code } = &outcome;
+    if let Some(diagnostic) = diagnostic {
         setting.terminal.line(diagnostic.render(setting.terminal.style()));
     }
     if setting.globals.output == Output::Json {
-        setting.terminal.result(&serde_json::json!(outcome.record).to_string());
+        setting.terminal.result(&report::json::document(record, error.as_ref(), diagnostic.as_ref()).to_string());
+    } else {
+        report::summary(record, *verdict, &setting.terminal);
     }
-    Ok(outcome.exit_code)
+    Ok(*exit_code)
 }
 
 fn execute(setting: &Setting, place: &Place, document: Document) -> RunOutcome {
@@ -62,7 +66,7 @@ fn execute(setting: &Setting, place: &Place, document: Document) -> RunOutcome {
         setting.runtime.handle().clone(),
         setting.interrupts.token(),
         setting.terminal.clone(),
-        Run::new(document.name.clone(), Silent),
+        Run::new(document.name.clone(), report::Live::new(setting.terminal.clone())),
     );
     script::run(&host, document)
 }

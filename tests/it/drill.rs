@@ -36,10 +36,19 @@ fn a_deleted_block_is_named() {
 
 #[test]
 fn a_missing_row_is_found() {
-    drill(&["damage=lose-row"]).code(3).says("rows in table orders").says("999").says("1000").says("postgres-test/data-postgres-test-0");
+    drill(&["damage=lose-row"])
+        .code(3)
+        .says("rows in table orders")
+        .says("999")
+        .says("1000")
+        .says("postgres-test/data-postgres-test-0");
 }
 
 #[test]
 fn damage_is_refused_by_name_before_anything_happens() {
-    drill(&["damage=set-on-fire"]).code(2).says("set-on-fire").says("flip-bit").never_says("deploy the test application");
+    drill(&["damage=set-on-fire"])
+        .code(2)
+        .says("set-on-fire")
+        .says("flip-bit")
+        .never_says("deploy the test application");
 }

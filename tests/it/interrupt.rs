@@ -12,10 +12,8 @@ use crate::lab::{Lab, Said, interrupt, lhrun, processes_in, wait};
 
 #[test]
 fn an_interrupted_run_leaves_no_process_and_no_folder() {
-    let folder = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o755))
-        .tempdir()
-        .expect("a temporary folder");
+    let folder =
+        tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().expect("a temporary folder");
     let script = folder.path().join("endless.rhai");
     let text = r#"
         import "apps/postgres-test" as app;

@@ -64,7 +64,9 @@ fn changing(lab: &Lab) {
     lab.kubectl("get configmap -l colour=red -o name").success().never_says("configmap/note");
     lab.kubectl("delete configmap note").success().says("deleted");
     lab.kubectl("get configmap note").failure().says("not found");
-    lab.kubectl_with("apply -f -", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: Bad_Name}\n").failure().says("Bad_Name");
+    lab.kubectl_with("apply -f -", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: Bad_Name}\n")
+        .failure()
+        .says("Bad_Name");
 }
 
 fn a_database(lab: &Lab) {
@@ -76,7 +78,9 @@ fn a_database(lab: &Lab) {
 
     let psql = "exec -n postgres-test postgres-test-0 -- psql -U postgres -d app -At -c";
     lab.kubectl(&format!("{psql} SELECT+1")).failure().says("syntax error");
-    lab.kubectl_with("exec -i -n postgres-test postgres-test-0 -- psql -U postgres -d app -At", "SELECT 6 * 7;\n").success().says("42");
+    lab.kubectl_with("exec -i -n postgres-test postgres-test-0 -- psql -U postgres -d app -At", "SELECT 6 * 7;\n")
+        .success()
+        .says("42");
     lab.kubectl("exec -n postgres-test postgres-test-0 -- false").code(1);
     lab.kubectl("logs -n postgres-test postgres-test-0").success().says("ready to accept connections");
 
@@ -100,7 +104,8 @@ fn a_database(lab: &Lab) {
     lab.kubectl("scale statefulset/postgres-test -n postgres-test --replicas=1").success();
     lab.kubectl("rollout status statefulset/postgres-test -n postgres-test --timeout=60s").success();
     lab.kubectl("wait --for=condition=Ready pod/postgres-test-0 -n postgres-test --timeout=60s").success();
-    lab.kubectl("wait --for=jsonpath={.status.phase}=Bound pvc/data-postgres-test-0 -n postgres-test --timeout=10s").success();
+    lab.kubectl("wait --for=jsonpath={.status.phase}=Bound pvc/data-postgres-test-0 -n postgres-test --timeout=10s")
+        .success();
 
     lab.kubectl("delete namespace postgres-test --timeout=60s").success();
     lab.kubectl("get namespace postgres-test").failure().says("not found");
