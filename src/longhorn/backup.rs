@@ -34,9 +34,11 @@ impl Longhorn {
     /// The claim that uses the volume is recorded with the backup (`KubernetesStatus`), which Longhorn itself does not
     /// do for backups made as objects. A detached volume is attached by Longhorn for the time and detached again.
     ///
+    /// Tells as well whether the backup is new: with a name, it may have been made before.
+    ///
     /// Errors: `refused` for a volume that cannot be backed up now, `failed` with Longhorn's reason, `timeout` with
     /// what it was waiting for.
-    pub async fn backup(&self, request: &BackupRequest, tell: OnProgress<'_>) -> Result<Backup> {
+    pub async fn backup(&self, request: &BackupRequest, tell: OnProgress<'_>) -> Result<(Backup, bool)> {
         let start = Instant::now();
         let object = self.cluster.get(&self.object(VOLUME, &request.volume)?).await?;
         let volume = Volume::read(&object);
@@ -62,7 +64,7 @@ impl Longhorn {
         if volume.state == "detached" {
             self.wait_detached(&volume.name, rest(request.limit, start)).await?;
         }
-        Ok(backup)
+        Ok((backup, existing.is_none()))
     }
 
     async fn check_can_be_backed_up(&self, volume: &Volume) -> Result<()> {

@@ -6,6 +6,7 @@
 mod backup;
 mod backups;
 mod bind;
+mod bundle;
 mod credentials;
 mod expected;
 mod fields;
@@ -18,6 +19,8 @@ mod restore;
 mod sync;
 mod system;
 mod target;
+#[cfg(all(test, feature = "sandbox"))]
+mod tests;
 mod version;
 mod volume;
 
@@ -26,6 +29,7 @@ use std::time::Duration;
 pub use backup::BackupRequest;
 pub use backups::{Backup, ClaimInfo};
 pub use bind::{BindRequest, Bound};
+pub use bundle::Bundle;
 pub use credentials::Credentials;
 pub use expected::{Expected, ExpectedSet, expected};
 pub use inventory::Inventory;

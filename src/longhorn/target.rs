@@ -11,7 +11,7 @@ use super::{API_VERSION, BACKUP_TARGET, Credentials, Longhorn, credentials, fiel
 use crate::{
     Error, Kind, Result,
     backupstore::url::TargetUrl,
-    cluster::{ApplyOptions, Observer},
+    cluster::{ApplyOptions, Change, Observer},
     objectstore::{Store, StoreConfig},
 };
 
@@ -78,9 +78,11 @@ impl Longhorn {
     /// The bucket is listed with the same credentials first, because Longhorn's own report of a wrong key is slow and
     /// of a missing secret does not exist. A server that only the cluster can reach is not an error here.
     ///
+    /// Tells as well whether anything was another before.
+    ///
     /// Errors: `invalid` for a URL or credentials Longhorn would refuse, `denied` or `not-found` for wrong keys or a
     /// missing bucket, `failed` with Longhorn's own message when it cannot use the target.
-    pub async fn configure_target(&self, request: &TargetRequest) -> Result<Target> {
+    pub async fn configure_target(&self, request: &TargetRequest) -> Result<(Target, bool)> {
         let start = Instant::now();
         if !self.version().await?.at_least(1, 8) {
             return Err(Error::new(
@@ -96,8 +98,9 @@ impl Longhorn {
         };
         credentials::check(&values, &request.secret)?;
         look(&credentials::store_config(&request.url, &values)?).await?;
+        let mut changed = false;
         if request.credentials.is_some() {
-            self.cluster.apply_secret(&self.namespace, &request.secret, &values).await?;
+            changed = self.cluster.apply_secret(&self.namespace, &request.secret, &values).await? != Change::Unchanged;
         }
         let mut spec = json!({"backupTargetURL": request.url, "credentialSecret": request.secret});
         if let Some(interval) = &request.poll_interval {
@@ -113,7 +116,11 @@ impl Longhorn {
             }
         };
         let asked = self.request_sync(&before, spec).await?;
-        self.wait_looked_at(&request.name, &before, asked, rest(request.limit, start)).await
+        let target = self.wait_looked_at(&request.name, &before, asked, rest(request.limit, start)).await?;
+        let before = Target::read(&before);
+        changed |= (&before.url, &before.secret, &before.poll_interval)
+            != (&target.url, &target.secret, &target.poll_interval);
+        Ok((target, changed))
     }
 
     /// Asks Longhorn to look at the store now, with `spec` merged into the target's; gives the moment asked for.

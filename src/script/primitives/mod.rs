@@ -13,6 +13,7 @@ mod file;
 mod flow;
 mod formats;
 mod kube;
+mod longhorn;
 mod report;
 mod runbook;
 mod s3;
@@ -33,6 +34,7 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_static_module("file", exported_module!(file::api).into());
     engine.register_static_module("json", exported_module!(formats::json).into());
     engine.register_static_module("kube", kube::module().into());
+    engine.register_static_module("longhorn", longhorn::module().into());
     engine.register_static_module("report", exported_module!(report::api).into());
     engine.register_static_module("s3", exported_module!(s3::api).into());
     engine.register_static_module("site", exported_module!(site::api).into());

@@ -1,0 +1,249 @@
+//! Against the embedded cluster: its Longhorn, its S3, and its claim binder.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    cluster::{ApplyOptions, ConnectOptions, WaitFor},
+    objectstore::Store,
+    sandbox::{Sandbox, SandboxOptions},
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Lab {
+    sandbox: Sandbox,
+    cluster: Cluster,
+    longhorn: Longhorn,
+}
+
+impl Lab {
+    async fn start() -> Self {
+        let sandbox = Sandbox::start(SandboxOptions::default()).await.unwrap();
+        let (cluster, longhorn) = connect(&sandbox).await;
+        Self { sandbox, cluster, longhorn }
+    }
+
+    /// Loses the cluster; the bucket stays.
+    async fn rebuild(&mut self) {
+        self.sandbox.teardown().await.unwrap();
+        self.sandbox.rebuild().await.unwrap();
+        (self.cluster, self.longhorn) = connect(&self.sandbox).await;
+    }
+
+    async fn store(&self) -> Store {
+        let target = self.longhorn.target(DEFAULT_TARGET).await.unwrap();
+        self.longhorn.store(&target).await.unwrap()
+    }
+
+    async fn sync(&self) -> Result<Synced> {
+        self.longhorn.sync(DEFAULT_TARGET, &self.store().await, LIMIT, &mut |_| {}).await
+    }
+
+    /// A bound claim; gives the name of its volume.
+    async fn claim(&self, name: &str) -> String {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "app"}});
+        self.cluster.apply(&namespace, ApplyOptions::default()).await.unwrap();
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "namespace": "app", "labels": {"team": "db"}},
+            "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "longhorn",
+                "resources": {"requests": {"storage": "32Mi"}}}});
+        self.cluster.apply(&claim, ApplyOptions::default()).await.unwrap();
+        let bound = WaitFor::parse("jsonpath={.status.phase}=Bound").unwrap();
+        self.cluster.wait(&reference(name), &bound, LIMIT).await.unwrap();
+        self.longhorn.volume_of(&reference(name)).await.unwrap()
+    }
+
+    async fn backup(&self, volume: &str, name: Option<&str>) -> Result<(Backup, bool)> {
+        let labels = BTreeMap::from([("run".to_string(), "7".to_string())]);
+        let request =
+            BackupRequest { volume: volume.into(), name: name.map(Into::into), labels, full: false, limit: LIMIT };
+        self.longhorn.backup(&request, &mut |_| {}).await
+    }
+
+    async fn restore(&self, volume: &str, backup: &str) -> Result<Restored> {
+        let request = RestoreRequest {
+            volume: volume.into(),
+            backup: backup.into(),
+            replicas: Some(1),
+            spec: None,
+            limit: LIMIT,
+        };
+        self.longhorn.restore(&request, &mut |_| {}).await
+    }
+}
+
+async fn connect(sandbox: &Sandbox) -> (Cluster, Longhorn) {
+    let options = ConnectOptions { kubeconfig: Some(sandbox.kubeconfig().into()), ..ConnectOptions::default() };
+    let cluster = Cluster::connect(&options).await.unwrap();
+    let longhorn = Longhorn::find(&cluster).await.unwrap();
+    (cluster, longhorn)
+}
+
+fn reference(claim: &str) -> ObjectRef {
+    ObjectRef::namespaced("persistentvolumeclaims", "app", claim).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_comes_back_after_its_cluster_is_lost() {
+    let mut lab = Lab::start().await;
+    assert_eq!(lab.longhorn.version().await.unwrap().to_string(), "v1.10.2");
+    let volume = lab.claim("data").await;
+
+    let (backup, is_new) = lab.backup(&volume, Some("first")).await.unwrap();
+    assert!(is_new && backup.complete, "{backup:?}");
+    assert_eq!((backup.claim.as_deref(), backup.labels["run"].as_str()), (Some("app/data"), "7"));
+    assert!(!lab.backup(&volume, Some("first")).await.unwrap().1, "a repetition finds the backup");
+    let (second, _) = lab.backup(&volume, None).await.unwrap();
+    assert_eq!(lab.longhorn.latest_backup(&volume, None).await.unwrap().name, second.name);
+
+    lab.rebuild().await;
+    let synced = lab.sync().await.unwrap();
+    assert_eq!((synced.volumes, synced.backups, synced.unusable.len()), (1, 2, 0), "{synced:?}");
+    let backups = lab.longhorn.backups(None).await.unwrap();
+    let set = expected(None, None, None, &backups, None);
+    assert_eq!(set.volumes.len(), 1);
+    let wanted = &set.volumes[0];
+    assert_eq!((wanted.claim.as_deref(), wanted.backup.as_deref()), (Some("app/data"), Some(second.name.as_str())));
+
+    let restored = lab.restore(&wanted.volume, &second.name).await.unwrap();
+    assert!(restored.changed);
+    assert_eq!(
+        (restored.volume.state.as_str(), restored.volume.from_backup.as_str()),
+        ("detached", second.name.as_str())
+    );
+    assert!(!lab.restore(&wanted.volume, &second.name).await.unwrap().changed);
+    let other = lab.restore(&wanted.volume, "first").await.unwrap_err();
+    assert_eq!(other.kind(), Kind::Conflict, "{other}");
+
+    let request = BindRequest {
+        volume: wanted.volume.clone(),
+        claim: reference("data"),
+        wishes: Wishes::default(),
+        limit: LIMIT,
+    };
+    let missing = lab.longhorn.bind(&request).await.unwrap_err();
+    assert!(missing.kind() == Kind::NotFound && missing.hint_text().unwrap().contains("namespace"), "{missing:?}");
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "app"}});
+    lab.cluster.apply(&namespace, ApplyOptions::default()).await.unwrap();
+    assert!(lab.longhorn.bind(&request).await.unwrap().changed);
+    assert!(!lab.longhorn.bind(&request).await.unwrap().changed);
+    assert_eq!(lab.longhorn.volume_of(&reference("data")).await.unwrap(), wanted.volume);
+    let claim = lab.cluster.get(&reference("data")).await.unwrap();
+    assert!(!fields::map(&claim, "/metadata/annotations").contains_key("lhrun.io/binding"), "no trace is left");
+    let pv = lab.cluster.get(&ObjectRef::new("pv", &wanted.volume).unwrap()).await.unwrap();
+    assert_eq!(fields::text(&pv, "/spec/persistentVolumeReclaimPolicy"), "Retain");
+    lab.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_block_is_damage_and_is_named() {
+    let mut lab = Lab::start().await;
+    let volume = lab.claim("data").await;
+    let (backup, _) = lab.backup(&volume, None).await.unwrap();
+    let store = lab.store().await;
+    let block =
+        store.list("backupstore/volumes/").await.unwrap().into_iter().find(|object| object.key.contains("/blocks/"));
+    let key = block.expect("a formatted volume has blocks").key;
+    let body = store.get(&key).await.unwrap();
+    store.delete(&key).await.unwrap();
+    lab.rebuild().await;
+    lab.sync().await.unwrap();
+    let error = lab.restore("copy", &backup.name).await.unwrap_err();
+    assert_eq!((error.kind(), error.kind().exit_code()), (Kind::Damaged, 3), "{error}");
+    assert!(error.message().contains(&backup.name) && error.message().contains("copy"), "{error}");
+    // With the block back, the failed volume is replaced.
+    store.put(&key, body).await.unwrap();
+    assert!(lab.restore("copy", &backup.name).await.unwrap().changed);
+    lab.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_tells_what_nobody_can_restore() {
+    let lab = Lab::start().await;
+    let volume = lab.claim("data").await;
+    lab.backup(&volume, Some("good")).await.unwrap();
+    let store = lab.store().await;
+    let good = store
+        .list("backupstore/volumes/")
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|o| o.key.ends_with("/backup_good.cfg"))
+        .unwrap()
+        .key;
+    store.put(&good.replace("backup_good", "backup_cut"), Bytes::from_static(b"{\"Name\":\"cut\",")).await.unwrap();
+    let begun = json!({"Name": "begun", "VolumeName": volume, "CreatedTime": "", "Size": "0"});
+    store.put(&good.replace("backup_good", "backup_begun"), begun.to_string().into()).await.unwrap();
+    let synced = lab.sync().await.unwrap();
+    assert_eq!(synced.backups, 1, "{synced:?}");
+    assert_eq!(synced.unusable, [format!("{volume}/begun"), format!("{volume}/cut")]);
+    let error = lab.restore("copy", "begun").await.unwrap_err();
+    assert!(matches!(error.kind(), Kind::Invalid | Kind::NotFound), "{error}");
+    lab.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_targets_are_told_before_and_after_longhorn_tries() {
+    let lab = Lab::start().await;
+    let access = lab.sandbox.s3();
+    let credentials = |secret: &str| Credentials {
+        access_key: access.access_key.clone(),
+        secret_key: SecretString::from(secret),
+        endpoint: Some(access.endpoint.clone()),
+        ca_pem: None,
+        virtual_hosted: None,
+    };
+    let request = |url: &str, credentials: Option<Credentials>| TargetRequest {
+        name: DEFAULT_TARGET.into(),
+        url: url.into(),
+        secret: "other-keys".into(),
+        credentials,
+        poll_interval: None,
+        limit: LIMIT,
+    };
+    let wrong_key = request(&access.target_url(), Some(credentials("wrong")));
+    assert_eq!(lab.longhorn.configure_target(&wrong_key).await.unwrap_err().kind(), Kind::Denied);
+    let no_secret = request(&access.target_url(), None);
+    assert_eq!(lab.longhorn.configure_target(&no_secret).await.unwrap_err().kind(), Kind::NotFound);
+    let no_path = request("s3://backups@us-east-1", None);
+    assert_eq!(lab.longhorn.configure_target(&no_path).await.unwrap_err().kind(), Kind::Invalid);
+
+    use secrecy::ExposeSecret;
+    let right = credentials(access.secret_key.expose_secret());
+    let (target, changed) = lab
+        .longhorn
+        .configure_target(&request(&format!("{}lab/", access.target_url()), Some(right.clone())))
+        .await
+        .unwrap();
+    assert!(changed && target.available && target.url.ends_with("/lab/"), "{target:?}");
+    let again = request(&format!("{}lab/", access.target_url()), Some(right));
+    assert!(!lab.longhorn.configure_target(&again).await.unwrap().1);
+    lab.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_set_suspended_and_resumed() {
+    let lab = Lab::start().await;
+    let job: RecurringJob =
+        serde_json::from_value(json!({"name": "daily", "task": "backup", "cron": "0 2 * * *", "retain": 7})).unwrap();
+    assert_eq!(lab.longhorn.set_recurring_job(&job).await.unwrap().as_str(), "created");
+    assert_eq!(lab.longhorn.set_recurring_job(&job).await.unwrap().as_str(), "unchanged");
+    assert_eq!(lab.longhorn.suspend_jobs(None).await.unwrap(), ["daily"]);
+    assert!(lab.longhorn.suspend_jobs(None).await.unwrap().is_empty());
+    // A job that is set while it is suspended stays suspended.
+    let later = RecurringJob { cron: "0 3 * * *".into(), ..job };
+    lab.longhorn.set_recurring_job(&later).await.unwrap();
+    let listed = lab.longhorn.recurring_jobs().await.unwrap();
+    assert_eq!((listed[0].suspended, listed[0].cron.as_str()), (true, "0 3 * * *"));
+    let unknown = lab.longhorn.resume_jobs(Some(&["weekly".to_string()])).await.unwrap_err();
+    assert_eq!(unknown.kind(), Kind::NotFound);
+    assert_eq!(lab.longhorn.resume_jobs(None).await.unwrap(), ["daily"]);
+    let object = lab.cluster.get(&lab.longhorn.object(RECURRING_JOB, "daily").unwrap()).await.unwrap();
+    assert_eq!(fields::text(&object, "/spec/cron"), "0 3 * * *");
+    lab.sandbox.stop().await;
+}

@@ -1,0 +1,173 @@
+//! What must come back, and the PersistentVolumes and claims of restored volumes.
+
+use std::time::Duration;
+
+use rhai::{Array, Dynamic, Map, NativeCallContext, plugin::*};
+use serde_json::Value;
+
+use super::{backups::moment, data, on_longhorn, store_of};
+use crate::{
+    Error, Kind, Result,
+    cluster::{Change, ObjectRef},
+    longhorn::{BindRequest, Bundle, DEFAULT_TARGET, Inventory, Wishes, expected, quantity},
+    script::{
+        Host, RhaiResultOf,
+        convert::{self, Options},
+        primitives::OrThrow,
+    },
+};
+
+/// Longest time until a claim is bound, unless the runbook says another.
+const BIND: Duration = Duration::from_mins(2);
+
+#[export_module]
+pub mod api {
+    /// What a full restore must bring back, from the newest system backup and what the backups themselves record.
+    #[rhai_fn(name = "expected", return_raw)]
+    pub fn expect(ctx: NativeCallContext) -> RhaiResultOf<Array> {
+        expect_with(ctx, Map::new())
+    }
+
+    /// What a full restore must bring back, one map for each volume: `#{claim, volume, backup, taken, source, namespace,
+    /// pv, class, size, access_modes, volume_mode, fs_type, recorded_backup, skew_seconds, sources, unknown, pv_object,
+    /// claim_object, volume_spec}`. `backup` is the newest complete one (`()`: there is none), `taken` the moment of
+    /// its data, `skew_seconds` how much newer it is than the one the system backup recorded. `claim` is `()` for a
+    /// volume no claim is known of.
+    ///
+    /// Every fact is taken from the first source that has it, and `sources` says which: `exported` (an array of objects,
+    /// as `kube::manifest` reads them from an export), the system backup `bundle` (a name; without it the newest, with
+    /// `""` none), the backups' own records. `as_of` limits how young the data may be. A volume that was deleted, or
+    /// whose claim is on another one, is left out with a warning.
+    #[rhai_fn(name = "expected", return_raw)]
+    pub fn expect_with(ctx: NativeCallContext, options: Map) -> RhaiResultOf<Array> {
+        let mut options = Options::new("longhorn::expected", options);
+        let as_of = moment(&mut options, "as_of").or_throw(&ctx)?;
+        let bundle = options.text("bundle").or_throw(&ctx)?;
+        let exported = options.json("exported").or_throw(&ctx)?;
+        options.finish().or_throw(&ctx)?;
+        let exported = exported.map(inventory).transpose().or_throw(&ctx)?;
+        let set = on_longhorn(&ctx, |host, longhorn| async move {
+            let store = store_of(&host, &longhorn, &longhorn.target(DEFAULT_TARGET).await?).await?;
+            let bundle = match bundle.as_deref() {
+                Some("") => None,
+                Some(name) => Some(Bundle::read(&store, name).await?),
+                None => Bundle::newest(&store).await?,
+            };
+            let backups = longhorn.backups(None).await?;
+            let known = bundle.as_ref().map(Bundle::inventory);
+            let made = bundle.as_ref().and_then(Bundle::moment);
+            Ok(expected(exported.as_ref(), known.as_ref(), made, &backups, as_of))
+        })?;
+        for (volume, why) in &set.retired {
+            Host::of(&ctx).run().say(true, format!("the volume {volume} is not expected back: {why}"));
+        }
+        set.volumes.iter().map(data).collect::<Result<_>>().or_throw(&ctx)
+    }
+
+    /// Makes the claim and the PersistentVolume of a volume and waits until they are bound; gives `#{claim, pv, volume,
+    /// changed}`. What is there already and fits is left alone.
+    ///
+    /// `volume` and `claim` are needed. Further options: `pv`, `class`, `size` (bytes, or a text as `"10Gi"`),
+    /// `fs_type`, `volume_mode`, `access_modes`, the former objects `pv_object` and `claim_object`, which everything
+    /// else is taken from, and `timeout` (2 minutes). The maps of `longhorn::expected` can be passed as they are; one
+    /// without a claim binds nothing.
+    #[rhai_fn(return_raw)]
+    pub fn bind_claim(ctx: NativeCallContext, options: Map) -> RhaiResultOf<Dynamic> {
+        let mut options = Options::new("longhorn::bind_claim", options);
+        // What else the maps of `expected` hold.
+        for key in [
+            "backup",
+            "taken",
+            "source",
+            "namespace",
+            "recorded_backup",
+            "skew_seconds",
+            "sources",
+            "unknown",
+            "volume_spec",
+        ] {
+            options.value(key);
+        }
+        let (volume, claim, wishes, limit) = bind_options(&mut options).or_throw(&ctx)?;
+        options.finish().or_throw(&ctx)?;
+        let Some(claim) = claim else {
+            return data(&serde_json::json!({"claim": null, "pv": null, "volume": volume, "changed": false}))
+                .or_throw(&ctx);
+        };
+        let request = BindRequest { volume, claim, wishes, limit };
+        let bound = on_longhorn(&ctx, |_, longhorn| async move { longhorn.bind(&request).await })?;
+        if bound.changed {
+            Host::of(&ctx).run().change(format!("bound the claim {} to the volume {}", bound.claim, bound.volume));
+        }
+        data(&bound).or_throw(&ctx)
+    }
+
+    /// Makes the PersistentVolume of a volume, with the options of `longhorn::bind_claim`; with a `claim` it is
+    /// reserved for that one. Says what came of it as `kube::apply` does.
+    #[rhai_fn(return_raw)]
+    pub fn create_pv(ctx: NativeCallContext, options: Map) -> RhaiResultOf<String> {
+        let mut options = Options::new("longhorn::create_pv", options);
+        let (volume, claim, wishes, _) = bind_options(&mut options).or_throw(&ctx)?;
+        options.finish().or_throw(&ctx)?;
+        let (name, change) =
+            on_longhorn(&ctx, |_, longhorn| async move { longhorn.create_pv(&volume, claim.as_ref(), &wishes).await })?;
+        Ok(noted(&ctx, change, &format!("PersistentVolume/{name}")))
+    }
+
+    /// Makes the claim of a volume, with the options of `longhorn::bind_claim`, and waits until it is bound when its
+    /// PersistentVolume is there. Says what came of it as `kube::apply` does.
+    #[rhai_fn(return_raw)]
+    pub fn create_pvc(ctx: NativeCallContext, options: Map) -> RhaiResultOf<String> {
+        let mut options = Options::new("longhorn::create_pvc", options);
+        let (volume, claim, wishes, limit) = bind_options(&mut options).or_throw(&ctx)?;
+        options.finish().or_throw(&ctx)?;
+        let missing = || Error::new(Kind::Script, "longhorn::create_pvc: the option `claim` is missing");
+        let claim = claim.ok_or_else(missing).or_throw(&ctx)?;
+        let name = claim.to_string();
+        let request = BindRequest { volume, claim, wishes, limit };
+        let change = on_longhorn(&ctx, |_, longhorn| async move { longhorn.create_claim(&request).await })?;
+        Ok(noted(&ctx, change, &name))
+    }
+}
+
+fn noted(ctx: &NativeCallContext, change: Change, object: &str) -> String {
+    if change != Change::Unchanged {
+        Host::of(ctx).run().change(format!("{} {object}", change.as_str()));
+    }
+    change.as_str().to_string()
+}
+
+fn bind_options(options: &mut Options) -> Result<(String, Option<ObjectRef>, Wishes, Duration)> {
+    let volume = options.required_text("volume")?;
+    let claim = options.text("claim")?.map(|claim| ObjectRef::new("persistentvolumeclaims", &claim)).transpose()?;
+    let wishes = Wishes {
+        pv: options.text("pv")?,
+        class: options.text("class")?,
+        fs_type: options.text("fs_type")?,
+        volume_mode: options.text("volume_mode")?,
+        access_modes: options.texts("access_modes")?.filter(|modes| !modes.is_empty()),
+        size: options.value("size").map(|size| bytes(&size)).transpose()?,
+        former_pv: options.json("pv_object")?,
+        former_claim: options.json("claim_object")?,
+    };
+    Ok((volume, claim, wishes, options.duration("timeout")?.unwrap_or(BIND)))
+}
+
+fn bytes(size: &Dynamic) -> Result<u64> {
+    let read = match size.as_int() {
+        Ok(bytes) => u64::try_from(bytes).ok(),
+        Err(_) => size.as_immutable_string_ref().ok().and_then(|text| quantity::parse(&text)),
+    };
+    read.ok_or_else(|| {
+        Error::new(Kind::Script, format!("`size` is no size: {}", convert::describe(size)))
+            .hint("write bytes as a number, or a text as \"10Gi\"")
+    })
+}
+
+fn inventory(exported: Value) -> Result<Inventory> {
+    match exported {
+        Value::Array(objects) => Ok(Inventory::of(&objects)),
+        _ => Err(Error::new(Kind::Script, "longhorn::expected: `exported` must be an array of objects")
+            .hint("read them with kube::manifest(path)")),
+    }
+}
