@@ -1,5 +1,3 @@
-
-
 use rhai::Dynamic;
 use serde_json::{Value, json};
 
@@ -39,10 +37,15 @@ fn an_empty_cluster_is_described() {
     assert_eq!(run(&host, "longhorn::sync()"), empty);
     assert_eq!(run(&host, "longhorn::sync(\"1m\")"), empty);
     assert_eq!(run(&host, "longhorn::sync(#{timeout: 60, target: \"default\"})"), empty);
-    for list in ["volumes()", "attached()", "backups()", "backups(\"v\")", "system_backups()", "recurring_jobs()", "expected()"] {
+    for list in
+        ["volumes()", "attached()", "backups()", "backups(\"v\")", "system_backups()", "recurring_jobs()", "expected()"]
+    {
         assert_eq!(run(&host, &format!("longhorn::{list}")), json!([]), "{list}");
     }
-    assert_eq!(run(&host, "longhorn::bind_claim(#{volume: \"v\", claim: (), backup: \"b\", sources: #{}}).changed"), json!(false));
+    assert_eq!(
+        run(&host, "longhorn::bind_claim(#{volume: \"v\", claim: (), backup: \"b\", sources: #{}}).changed"),
+        json!(false)
+    );
     let job = "#{name: \"daily\", task: \"backup\", cron: \"0 2 * * *\", groups: [\"default\"]}";
     let script = format!(
         "[longhorn::set_recurring_job({job}), longhorn::suspend_jobs(), longhorn::suspend_jobs([\"daily\"]), \
@@ -60,7 +63,11 @@ fn what_is_missing_or_misspelt_is_explained() {
         ("longhorn::volume(\"v\")", Kind::NotFound, "get Volume longhorn-system/v"),
         ("longhorn::volume_of(\"app/data\")", Kind::NotFound, "app/data"),
         ("longhorn::latest_backup(\"v\")", Kind::NotFound, "no backup that Longhorn knows of"),
-        ("longhorn::latest_backup(\"v\", #{as_of: \"yesterday\"})", Kind::Script, "`as_of` is no moment: \"yesterday\""),
+        (
+            "longhorn::latest_backup(\"v\", #{as_of: \"yesterday\"})",
+            Kind::Script,
+            "`as_of` is no moment: \"yesterday\"",
+        ),
         ("longhorn::backup(\"v\", #{mode: \"partly\"})", Kind::Script, "no mode \"partly\""),
         ("longhorn::backup(\"v\", #{lables: #{}})", Kind::Script, "no option `lables`"),
         ("longhorn::restore(#{volume: \"v\"})", Kind::Script, "the option `backup` is missing"),
@@ -77,7 +84,11 @@ fn what_is_missing_or_misspelt_is_explained() {
         ("longhorn::system_restore(\"none\")", Kind::NotFound, "none"),
         ("longhorn::create_pvc(#{volume: \"v\"})", Kind::Script, "the option `claim` is missing"),
         ("longhorn::create_pv(#{volume: \"v\", size: \"much\"})", Kind::Script, "`size` is no size: \"much\""),
-        ("longhorn::set_recurring_job(#{name: \"j\", task: \"backup\", cron: \"daily\"})", Kind::Usage, "is no schedule"),
+        (
+            "longhorn::set_recurring_job(#{name: \"j\", task: \"backup\", cron: \"daily\"})",
+            Kind::Usage,
+            "is no schedule",
+        ),
         ("longhorn::set_recurring_job(#{name: \"j\", crn: \"x\"})", Kind::Script, "crn"),
         ("longhorn::expected(#{exported: #{}})", Kind::Script, "must be an array of objects"),
     ];
