@@ -55,6 +55,9 @@ impl Longhorn {
     pub async fn bind(&self, request: &BindRequest) -> Result<Bound> {
         let start = Instant::now();
         let volume = self.volume(&request.volume).await?;
+        if let Some(pv) = self.bound_pv(&request.claim, &volume.name).await? {
+            return Ok(Bound { claim: place(&request.claim), pv, volume: volume.name, changed: false });
+        }
         let pv = request.wishes.pv_name(&volume.name);
         let class = self.class_of(&volume, &request.wishes).await?;
         let former_pv = self.check_pv(&pv, &volume.name, Some(&request.claim)).await?;
@@ -108,6 +111,17 @@ impl Longhorn {
             (true, true) => Change::Configured,
             (true, false) => Change::Unchanged,
         })
+    }
+
+    /// The PersistentVolume of a claim that is bound to the volume already, whatever it is called.
+    async fn bound_pv(&self, claim: &ObjectRef, volume: &str) -> Result<Option<String>> {
+        let Some(object) = self.cluster.find(claim).await? else { return Ok(None) };
+        let Some(name) = fields::owned(&object, "/spec/volumeName") else { return Ok(None) };
+        if fields::text(&object, "/status/phase") != "Bound" {
+            return Ok(None);
+        }
+        let pv = self.cluster.find(&ObjectRef::new("persistentvolumes", &name)?).await?;
+        Ok(pv.filter(|pv| handle(pv) == Some(volume)).map(|_| name))
     }
 
     /// The class: a wish or a former object's, else the one recorded with the backups, else Longhorn's static one.
