@@ -154,7 +154,10 @@ async fn update_volume(
 }
 
 async fn remove<'k>(store: &Store, keys: impl Iterator<Item = &'k str>) -> Result<()> {
-    stream::iter(keys).map(|key| store.delete(key)).buffer_unordered(REQUESTS).try_for_each(|()| async { Ok(()) }).await
+    // Owned: what borrows them could not be awaited on another thread.
+    let keys: Vec<String> = keys.map(str::to_owned).collect();
+    let removals = stream::iter(keys).map(|key| async move { store.delete(&key).await });
+    removals.buffer_unordered(REQUESTS).try_for_each(|()| async { Ok(()) }).await
 }
 
 /// Deletes a volume with all its backups: configurations first, then blocks, `volume.cfg`, and abandoned locks. Cut

@@ -296,7 +296,8 @@ impl Writer<'_> {
         let total = mapped.len() as u64 * block_size;
         let mut done = stream::iter(&mapped)
             .map(|offset| upload.from_file(&self.source, *offset, block_size))
-            .buffer_unordered(self.request.concurrency.max(1));
+            .buffer_unordered(self.request.concurrency.max(1))
+            .boxed();
         while let Some((block, sent)) = done.try_next().await? {
             blocks.push(block);
             uploaded.add(sent);
@@ -306,8 +307,8 @@ impl Writer<'_> {
         }
         let holes = last.as_slice().iter().filter(|block| mapped.binary_search(&block.offset).is_err());
         let zeros = Checksum::of_zeros(block_size);
-        let mut holes = holes.map(|block| Block { offset: block.offset, checksum: zeros }).peekable();
-        if holes.peek().is_some() {
+        let holes: Vec<Block> = holes.map(|block| Block { offset: block.offset, checksum: zeros }).collect();
+        if !holes.is_empty() {
             uploaded.add(upload.zeros(block_size).await?);
             blocks.extend(holes);
         }

@@ -10,11 +10,11 @@ use super::{
     names,
     queue::Again,
     resource::{Fields, Meta, Resource},
-    store::{self, Target},
+    store::{self, LOCK_SETTLE, Target},
 };
 use crate::{
     Kind, Result,
-    backupstore::{Catalog, config::BackupConfig},
+    backupstore::{Catalog, config::BackupConfig, delete},
 };
 
 pub(super) async fn reconcile(context: &Context, name: &str) -> Result<Again> {
@@ -133,6 +133,18 @@ async fn remove(context: &Context, volume: &DynamicObject) -> Result<()> {
     let name = volume.text("/spec/volumeName");
     for backup in of_volume(context, target, name) {
         context.forget(Resource::Backup, &backup).await?;
+    }
+    if volume.label(names::LABEL_ONLY_OBJECT).is_empty()
+        && let Ok(target) = store::open_available(context, target)
+    {
+        match delete::volume(&target.store, name, LOCK_SETTLE).await {
+            Err(error) if error.kind() != Kind::NotFound => {
+                let status = json!({"messages": {"error": error.to_string()}});
+                context.set_status(Resource::BackupVolume, volume, status).await?;
+                return Err(error);
+            }
+            _ => {}
+        }
     }
     context.release(Resource::BackupVolume, volume).await
 }

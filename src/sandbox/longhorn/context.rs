@@ -39,6 +39,8 @@ pub(super) struct Context {
     pub(super) data_jobs: Semaphore,
     /// When each target's poll interval began.
     pub(super) polls: Mutex<HashMap<String, (Duration, Instant)>>,
+    /// Schedule and next time of each recurring job.
+    pub(super) crons: Mutex<HashMap<String, (String, jiff::Timestamp)>>,
 }
 
 impl Context {
@@ -60,6 +62,7 @@ impl Context {
             cancel,
             data_jobs: Semaphore::new(DATA_JOBS),
             polls: Mutex::default(),
+            crons: Mutex::default(),
         }
     }
 

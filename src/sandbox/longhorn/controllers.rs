@@ -15,8 +15,9 @@ use super::{
     options::LonghornOptions,
     provision,
     queue::{self, Again, Queue, Task},
+    recurring,
     resource::{Fields, Resource},
-    restore, snapshot, target, volume,
+    restore, snapshot, system, target, volume,
 };
 use crate::{Error, Kind, Result};
 
@@ -100,8 +101,12 @@ fn work<'a>(context: &'a Context, task: &'a Task) -> BoxFuture<'a, Result<Again>
         Task::BackupVolume(name) => backup_volume::reconcile(context, name).boxed(),
         Task::Claim(namespace, name) => provision::reconcile(context, namespace, name).boxed(),
         Task::Engine(volume) => restore::reconcile(context, volume).boxed(),
+        Task::Job(name) => recurring::run_job(context, name).boxed(),
+        Task::RecurringJob(name) => recurring::reconcile(context, name).boxed(),
         Task::Secret(name) => target::secret_changed(context, name).boxed(),
         Task::Snapshot(name) => snapshot::reconcile(context, name).boxed(),
+        Task::SystemBackup(name) => system::backup::reconcile(context, name).boxed(),
+        Task::SystemRestore(name) => system::restore::reconcile(context, name).boxed(),
         Task::Volume(name) => volume::reconcile(context, name).boxed(),
     }
 }
@@ -111,8 +116,12 @@ fn gone(context: &Context, task: &Task) -> bool {
         Task::Backup(name) => (Resource::Backup, name),
         Task::BackupTarget(name) => (Resource::BackupTarget, name),
         Task::BackupVolume(name) => (Resource::BackupVolume, name),
+        Task::Job(name) => (Resource::Job, name),
+        Task::RecurringJob(name) => (Resource::RecurringJob, name),
         Task::Secret(name) => (Resource::Secret, name),
         Task::Snapshot(name) => (Resource::Snapshot, name),
+        Task::SystemBackup(name) => (Resource::SystemBackup, name),
+        Task::SystemRestore(name) => (Resource::SystemRestore, name),
         Task::Engine(name) | Task::Volume(name) => (Resource::Volume, name),
         Task::Claim(namespace, name) => return context.cache.get(Resource::Claim, namespace, name).is_none(),
     };
@@ -200,11 +209,10 @@ fn affected(context: &Context, change: &Change, queue: &Queue) {
         }
         Resource::Secret => queue.add(Task::Secret(name)),
         Resource::EngineImage | Resource::StorageClass => {}
-        Resource::CronJob
-        | Resource::Job
-        | Resource::RecurringJob
-        | Resource::SystemBackup
-        | Resource::SystemRestore => {}
+        Resource::CronJob | Resource::RecurringJob => queue.add(Task::RecurringJob(name)),
+        Resource::Job => queue.add(Task::Job(name)),
+        Resource::SystemBackup => queue.add(Task::SystemBackup(name)),
+        Resource::SystemRestore => queue.add(Task::SystemRestore(name)),
     }
 }
 

@@ -16,11 +16,13 @@ mod names;
 mod options;
 mod provision;
 mod queue;
+mod recurring;
 mod resource;
 mod restore;
 mod settings;
 mod snapshot;
 mod store;
+mod system;
 mod target;
 #[cfg(test)]
 mod tests;

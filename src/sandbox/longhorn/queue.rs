@@ -25,8 +25,12 @@ pub(super) enum Task {
     Claim(String, String),
     /// What the engine of a volume has to do with its data.
     Engine(String),
+    Job(String),
+    RecurringJob(String),
     Secret(String),
     Snapshot(String),
+    SystemBackup(String),
+    SystemRestore(String),
     Volume(String),
 }
 

@@ -7,11 +7,11 @@ use super::{
     cache::Object,
     context::Context,
     names,
-    queue::{Again, Task},
+    queue::Again,
     resource::{Fields, Meta, Resource},
     volume,
 };
-use crate::{Error, Kind, Result};
+use crate::Result;
 
 pub(super) async fn reconcile(context: &Context, name: &str) -> Result<Again> {
     let Some(snapshot) = context.get(Resource::Snapshot, name) else { return Ok(None) };
@@ -88,16 +88,4 @@ pub(super) fn newest(context: &Context, volume: &str) -> Option<Object> {
     });
     // Of the same second the one that was written last.
     ready.max_by_key(|snapshot| (names::seconds(snapshot.text("/status/creationTime")), snapshot.version()))
-}
-
-/// A snapshot that is ready, or why it is not.
-pub(super) fn ready(context: &Context, name: &str) -> Result<Object> {
-    let snapshot = context
-        .get(Resource::Snapshot, name)
-        .ok_or_else(|| Error::new(Kind::NotFound, format!("Failed to get the Snapshot {name}")))?;
-    if snapshot.flag("/status/readyToUse") {
-        return Ok(snapshot);
-    }
-    context.queue.add(Task::Snapshot(name.to_owned()));
-    Err(Error::new(Kind::Timeout, format!("Waiting for the snapshot {name} to be ready")))
 }

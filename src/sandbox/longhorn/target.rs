@@ -149,10 +149,7 @@ async fn sync_volumes(context: &Context, target: &Target, started: &str) -> Resu
     }
     for volume in found {
         match known.iter().find(|object| object.text("/spec/volumeName") == volume) {
-            Some(object) => {
-                let change = json!({"spec": {"syncRequestedAt": started}});
-                context.merge(Resource::BackupVolume, object, change).await?;
-            }
+            Some(object) => request_sync(context, Resource::BackupVolume, object).await?,
             None => {
                 let object = json!({
                     "metadata": {

@@ -95,6 +95,12 @@ fn mutate(volume: &mut Value, cluster: &Cluster<'_>) -> Result<(), Refusal> {
     for field in ["diskSelector", "nodeSelector"] {
         default_to(volume, field, json!([]));
     }
+    for field in ["backingImage", "dataSource", "fromBackup", "lastAttachedBy", "migrationNodeID", "nodeID"] {
+        default_to(volume, field, "");
+    }
+    for field in ["Standby", "disableFrontend", "encrypted", "migratable", "revisionCounterDisabled"] {
+        default_to(volume, field, false);
+    }
     Ok(())
 }
 

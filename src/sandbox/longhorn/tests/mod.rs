@@ -1,7 +1,9 @@
 //! The controllers against the API server of this crate, as clients see them.
 
 mod admission;
+mod backups;
 mod restores;
+mod systems;
 mod volumes;
 
 use std::{
@@ -30,7 +32,8 @@ use crate::sandbox::{
     s3::{S3Config, S3Server},
 };
 
-const LIMIT: Duration = Duration::from_secs(20);
+/// Generous: other work may have the processors.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A bucket that outlives clusters.
 pub(super) struct Bucket {
@@ -62,6 +65,16 @@ impl Bucket {
 
     pub(super) fn path(&self, key: &str) -> PathBuf {
         self.folder.path().join("backups").join(key)
+    }
+
+    /// The one file of that name, wherever it is.
+    pub(super) fn find(&self, name: &str) -> Option<PathBuf> {
+        fn below(folder: &Path, name: &str) -> Option<PathBuf> {
+            std::fs::read_dir(folder).ok()?.filter_map(Result::ok).find_map(|entry| {
+                if entry.file_name() == name { Some(entry.path()) } else { below(&entry.path(), name) }
+            })
+        }
+        below(&self.path(""), name)
     }
 
     pub(super) fn options(&self) -> LonghornOptions {

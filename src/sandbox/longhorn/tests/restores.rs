@@ -12,7 +12,7 @@ fn sha256(path: &Path) -> String {
     names::hex(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref())
 }
 
-async fn restore(lab: &Lab, name: &str, backup: &str, spec: Value) {
+pub(super) async fn restore(lab: &Lab, name: &str, backup: &str, spec: Value) {
     let found = lab.wait(Resource::Backup, backup, |b| b["status"]["state"] == "Completed").await;
     let mut whole = json!({"size": "1", "frontend": "blockdev", "numberOfReplicas": 1,
         "fromBackup": found["status"]["url"], "backupBlockSize": "2097152"});

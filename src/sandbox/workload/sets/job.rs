@@ -36,7 +36,7 @@ pub async fn run(client: Client, stop: CancellationToken) {
 async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action> {
     let namespace = job.namespace().unwrap_or_default();
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), &namespace);
-    let Some(job) = if_found(jobs.get(&job.name_any()).await)?.filter(|job| !deleting(job)) else {
+    let Some(job) = if_found(jobs.get(&job.name_any()).await)?.filter(|job| !deleting(job) && is_ours(job)) else {
         return Ok(Action::await_change());
     };
     let Some(spec) = &job.spec else { return Ok(Action::await_change()) };
@@ -70,6 +70,12 @@ async fn reconcile(job: Arc<Job>, context: Arc<Context>) -> Result<Action> {
         context.events.normal(&job, reason, message).await;
     }
     Ok(wait.or_else(|| deadline_left(&job)).map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Whether no other controller says that it runs the job.
+fn is_ours(job: &Job) -> bool {
+    let manager = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
+    manager.is_none_or(|manager| manager == "kubernetes.io/job-controller")
 }
 
 /// How the job's pods stand.
