@@ -171,7 +171,6 @@ pub static KINDS: &[ResourceKind] = &[
     kind("batch", "v1", "CronJob", "cronjobs", &["cj"]).status().all(),
     kind("batch", "v1", "Job", "jobs", &[]).status().all(),
     kind("coordination.k8s.io", "v1", "Lease", "leases", &[]),
-    kind("events.k8s.io", "v1", "Event", "events", &["ev"]),
     longhorn("BackingImage", "backingimages", &["lhbi"], columns::BACKING_IMAGE),
     longhorn("BackingImageDataSource", "backingimagedatasources", &["lhbids"], columns::BACKING_IMAGE_DATA_SOURCE),
     longhorn("BackingImageManager", "backingimagemanagers", &["lhbim"], columns::BACKING_IMAGE_MANAGER),

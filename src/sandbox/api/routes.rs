@@ -24,7 +24,7 @@ const MAX_BODY: usize = 3 << 20;
 
 /// Query parameters; names may repeat.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Params(Vec<(String, String)>);
+pub(super) struct Params(pub Vec<(String, String)>);
 
 impl Params {
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -57,6 +57,25 @@ pub(super) struct Cluster {
     token: SecretString,
 }
 
+impl Cluster {
+    /// With the namespaces every cluster has from the start.
+    pub fn new(token: SecretString, admission: Arc<dyn Admission>, pods: Arc<dyn Pods>) -> Self {
+        // Versions begin at the time in seconds, so that a client of an earlier life of this cluster is told to list
+        // again instead of waiting for versions that mean something else now.
+        let version = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        let cluster = Self {
+            store: Arc::new(Store::new(version)),
+            admission,
+            pods,
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            token,
+        };
+        write::seed(&cluster);
+        cluster
+    }
+}
+
 /// A running API server.
 pub struct ApiServer {
     addr: SocketAddr,
@@ -76,18 +95,7 @@ impl ApiServer {
         let tls = TlsAcceptor::from(config.pki.server_config()?);
         let listener = TcpListener::bind(config.listen).await.map_err(|error| cannot_listen(config.listen, error))?;
         let addr = listener.local_addr().map_err(|error| cannot_listen(config.listen, error))?;
-        // Versions begin at the time in seconds, so that a client of an earlier life of this cluster is told to list
-        // again instead of waiting for versions that mean something else now.
-        let version = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-        let cluster = Arc::new(Cluster {
-            store: Arc::new(Store::new(version)),
-            admission: config.admission,
-            pods: config.pods,
-            stopping: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            token: config.token,
-        });
-        write::seed(&cluster);
+        let cluster = Arc::new(Cluster::new(config.token, config.admission, config.pods));
         cluster.tasks.spawn(gc::run(cluster.clone()));
         cluster.tasks.spawn(accept(listener, tls, cluster.clone()));
         Ok(Self { addr, cluster })

@@ -1,6 +1,7 @@
 //! The server as clients see it.
 
 mod crud;
+mod hostile;
 mod kubectl;
 mod streams;
 mod writes;
