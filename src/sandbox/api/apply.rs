@@ -218,7 +218,7 @@ mod tests {
         kinds::find("apps", "deployments").unwrap()
     }
 
-    fn deployment(containers: Value) -> Value {
+    fn deployment(containers: &Value) -> Value {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
             "spec": {"template": {"spec": {"containers": containers}}}})
     }
@@ -233,9 +233,9 @@ mod tests {
 
     #[test]
     fn managers_share_a_list_item_by_item() {
-        let empty = deployment(json!([]));
-        let one = by("one", &empty, &deployment(json!([{"name": "a", "image": "1"}])));
-        let two = by("two", &one, &deployment(json!([{"name": "b", "image": "2"}])));
+        let empty = deployment(&json!([]));
+        let one = by("one", &empty, &deployment(&json!([{"name": "a", "image": "1"}])));
+        let two = by("two", &one, &deployment(&json!([{"name": "b", "image": "2"}])));
         assert_eq!(containers(&two), &json!([{"name": "a", "image": "1"}, {"name": "b", "image": "2"}]));
         // One lets go of its container; what two added to nothing of it remains.
         let less = by("one", &two, &json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}}));
@@ -245,18 +245,18 @@ mod tests {
 
     #[test]
     fn a_shared_item_loses_only_its_own_fields() {
-        let empty = deployment(json!([]));
-        let one = by("one", &empty, &deployment(json!([{"name": "a", "image": "1", "tty": true}])));
-        let two = by("two", &one, &deployment(json!([{"name": "a", "stdin": true}])));
-        let less = by("one", &two, &deployment(json!([{"name": "a", "image": "1"}])));
+        let empty = deployment(&json!([]));
+        let one = by("one", &empty, &deployment(&json!([{"name": "a", "image": "1", "tty": true}])));
+        let two = by("two", &one, &deployment(&json!([{"name": "a", "stdin": true}])));
+        let less = by("one", &two, &deployment(&json!([{"name": "a", "image": "1"}])));
         assert_eq!(containers(&less), &json!([{"name": "a", "image": "1", "stdin": true}]));
     }
 
     #[test]
     fn what_another_set_is_a_conflict_until_forced() {
-        let empty = deployment(json!([]));
-        let one = by("one", &empty, &deployment(json!([{"name": "a", "image": "1"}])));
-        let wanted = deployment(json!([{"name": "a", "image": "2"}]));
+        let empty = deployment(&json!([]));
+        let one = by("one", &empty, &deployment(&json!([{"name": "a", "image": "1"}])));
+        let wanted = deployment(&json!([{"name": "a", "image": "2"}]));
         let failure = apply(deployments(), &one, &wanted, &manager("two"), false).unwrap_err();
         assert_eq!(failure.code, 409);
         let text = "Apply failed with 1 conflict: conflict with \"one\" using apps/v1: \
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(containers(&forced)[0]["image"], "2");
         // Now it is two's: one conflicts in turn, unless it wants the same.
         assert!(
-            apply(deployments(), &forced, &deployment(json!([{"name": "a", "image": "1"}])), &manager("one"), false)
+            apply(deployments(), &forced, &deployment(&json!([{"name": "a", "image": "1"}])), &manager("one"), false)
                 .is_err()
         );
         assert!(apply(deployments(), &forced, &wanted, &manager("one"), false).is_ok());
@@ -274,19 +274,19 @@ mod tests {
 
     #[test]
     fn applying_the_same_twice_changes_nothing() {
-        let wanted = deployment(json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "y"}]}]));
-        let first = by("one", &deployment(json!([])), &wanted);
+        let wanted = deployment(&json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "y"}]}]));
+        let first = by("one", &deployment(&json!([])), &wanted);
         assert_eq!(by("one", &first, &wanted), first);
     }
 
     #[test]
     fn an_update_takes_the_field_over() {
-        let first = by("one", &deployment(json!([])), &deployment(json!([{"name": "a", "image": "1"}])));
+        let first = by("one", &deployment(&json!([])), &deployment(&json!([{"name": "a", "image": "1"}])));
         let mut edited = first.clone();
         edited["spec"]["template"]["spec"]["containers"][0]["image"] = json!("2");
         let editor = Manager { name: "editor".into(), applies: false, subresource: String::new() };
         managed::record(deployments(), &first, &mut edited, &editor);
-        let wanted = deployment(json!([{"name": "a", "image": "1"}]));
+        let wanted = deployment(&json!([{"name": "a", "image": "1"}]));
         let failure = apply(deployments(), &edited, &wanted, &manager("one"), false).unwrap_err();
         assert!(failure.message.contains("\"editor\""), "{}", failure.message);
     }
@@ -295,7 +295,7 @@ mod tests {
     fn lists_without_keys_are_refused() {
         for list in [json!([{"image": "1"}]), json!([{"name": "a"}, {"name": "a"}])] {
             let failure =
-                apply(deployments(), &deployment(json!([])), &deployment(list), &manager("one"), false).unwrap_err();
+                apply(deployments(), &deployment(&json!([])), &deployment(&list), &manager("one"), false).unwrap_err();
             assert_eq!(failure.code, 400);
         }
     }

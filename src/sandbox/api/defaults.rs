@@ -76,6 +76,16 @@ fn free_address(store: &Store) -> String {
     addresses.find(|address| !used.contains(address)).unwrap_or_default()
 }
 
+/// A service that is replaced keeps its address.
+pub(super) fn keep_address(old: &Value, new: &mut Value) {
+    let Some(spec) = new.get_mut("spec").filter(|spec| spec["type"] != "ExternalName") else { return };
+    for field in ["clusterIP", "clusterIPs"] {
+        if let Some(address) = old["spec"].get(field) {
+            set(spec, field, address.clone());
+        }
+    }
+}
+
 /// The selector and labels by which a job's pods are found.
 fn label_job(job: &mut Value) {
     if job["spec"]["manualSelector"] == true || !job["spec"]["template"].is_object() {

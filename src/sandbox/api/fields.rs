@@ -38,9 +38,8 @@ pub(super) fn parts<'a>(kind: &ResourceKind, field: &str, value: &'a Value) -> O
             let mut parts = Vec::with_capacity(items.len());
             for item in items {
                 let step = match shape::list(kind, field) {
-                    List::Atomic => return None,
                     List::Set if !item.is_object() && !item.is_array() => Step::Value(item.to_string()),
-                    List::Set => return None,
+                    List::Atomic | List::Set => return None,
                     List::Keyed(keys) => Step::Item(shape::key(keys, item)?.to_string()),
                 };
                 parts.push((step, item));
@@ -243,12 +242,11 @@ fn difference(kind: &ResourceKind, field: &str, old: &Value, new: &Value, change
         for (step, value) in &after {
             let below = changed.below.entry((*step).clone()).or_default();
             let gone = removed.below.entry((*step).clone()).or_default();
-            match before.get(step) {
-                Some(old) => difference(kind, field_name(step), old, value, below, gone),
-                None => {
-                    below.here = !matches!(step, Step::Field(_));
-                    below.add(kind, field_name(step), value);
-                }
+            if let Some(old) = before.get(step) {
+                difference(kind, field_name(step), old, value, below, gone);
+            } else {
+                below.here = !matches!(step, Step::Field(_));
+                below.add(kind, field_name(step), value);
             }
         }
         for (step, value) in &before {

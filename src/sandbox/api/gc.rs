@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
@@ -16,21 +17,38 @@ use super::{
 
 /// Changes come in bursts; one round serves them all.
 const SETTLE: Duration = Duration::from_millis(5);
+/// Events are forgotten after an hour, as by default in a real server; looked after this often.
+const EXPIRE_EVERY: Duration = Duration::from_mins(1);
+const EVENT_LIFE: SignedDuration = SignedDuration::from_hours(1);
 /// When something could not be deleted (refused by admission).
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Works until the server stops.
 pub(super) async fn run(cluster: Arc<Cluster>) {
     let mut changes = cluster.store.changes();
+    let mut expire = tokio::time::interval(EXPIRE_EVERY);
     loop {
         changes.mark_unchanged();
         let complete = round(&cluster);
         tokio::select! {
             () = cluster.stopping.cancelled() => return,
-            changed = changes.changed() => if changed.is_err() { return },
+            more = changes.changed() => if more.is_err() { return },
             () = tokio::time::sleep(RETRY), if !complete => {}
+            _ = expire.tick() => expire_events(&cluster, Timestamp::now()),
         }
         tokio::time::sleep(SETTLE).await;
+    }
+}
+
+/// Forgets events that nobody has repeated for an hour.
+fn expire_events(cluster: &Cluster, now: Timestamp) {
+    let Some(kind) = kinds::find("", "events") else { return };
+    for event in cluster.store.list(kind, None).0 {
+        let times = [&event["lastTimestamp"], &event["eventTime"], &event["metadata"]["creationTimestamp"]];
+        let last = times.into_iter().find_map(|time| time.as_str()?.parse::<Timestamp>().ok());
+        if last.is_none_or(|last| now.duration_since(last) > EVENT_LIFE) {
+            cluster.store.transaction().remove(kind, object::namespace(&event), object::name(&event));
+        }
     }
 }
 
@@ -167,4 +185,23 @@ fn empty_namespace(cluster: &Cluster, key: &Key, namespace: &Object) -> Answer<(
         writer.update(&current, new, Part::Finalize)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::api::{admission::AdmitAll, pods::NoPods};
+
+    #[test]
+    fn old_events_are_forgotten() {
+        let cluster = Cluster::new("t".into(), Arc::new(AdmitAll), Arc::new(NoPods));
+        let events = kinds::find("", "events").unwrap();
+        for (name, time) in [("old", "2026-01-01T00:00:00Z"), ("new", "2026-01-01T00:30:00Z")] {
+            let event = json!({"metadata": {"namespace": "default", "name": name}, "lastTimestamp": time});
+            cluster.store.transaction().put(events, event);
+        }
+        expire_events(&cluster, "2026-01-01T01:00:01Z".parse().unwrap());
+        let left = cluster.store.list(events, None).0;
+        assert_eq!(left.iter().map(|event| object::name(event)).collect::<Vec<_>>(), ["new"]);
+    }
 }

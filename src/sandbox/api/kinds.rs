@@ -8,6 +8,7 @@ pub const LONGHORN: &str = "longhorn.io";
 
 /// One resource kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Independent facts of a table, not a state.
 pub struct ResourceKind {
     /// API group, `""` for core.
     pub group: &'static str,

@@ -1,4 +1,9 @@
-//! A Kubernetes API server for kubectl, kube clients and lhrun itself.
+//! A Kubernetes API server for kubectl, kube clients and lhrun itself: HTTPS on loopback, a token, objects in memory.
+//!
+//! A request is taken apart in `routes` and answered by `read`, `watch`, `write`, `scale`, `streams`, `discovery` or
+//! `openapi`. What a change means, whoever makes it, is in `writer`; the objects and their recent history are in
+//! `store`; who set which field is in `fields`, `managed` and `apply`; `gc` is the one task that works by itself.
+//! What is not served (`port-forward`, protobuf, schemas for `kubectl explain`) is answered with a `Status` that says so.
 
 pub mod admission;
 mod apply;

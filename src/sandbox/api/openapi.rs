@@ -40,14 +40,14 @@ fn group(group: &str, version: &str) -> Answer<Value> {
     for kind in KINDS.iter().filter(|kind| kind.group == group && kind.version == version) {
         let namespace = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
         let query = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}});
-        let patch = json!({
+        let operation = json!({
             "parameters": [query("dryRun"), query("fieldManager"), query("fieldValidation"), query("force")],
             "responses": {"200": {"description": "OK"}},
             "x-kubernetes-action": "patch",
             "x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         });
         let path = format!("{}{namespace}/{}/{{name}}", base(group, version), kind.plural);
-        paths.insert(path, json!({"patch": patch}));
+        paths.insert(path, json!({"patch": operation}));
     }
     if paths.is_empty() {
         return Err(Failure::no_such_path());

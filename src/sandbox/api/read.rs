@@ -60,11 +60,11 @@ pub(super) fn list(call: &Call) -> Answer {
         metadata["continue"] = json!(format!("{version}:{}/{}", last.0, last.1));
         metadata["remainingItemCount"] = json!(remaining);
     }
-    Ok(answer_list(call, &objects, metadata))
+    Ok(answer_list(call, &objects, &metadata))
 }
 
 /// A list in the form the client asked for.
-pub(super) fn answer_list(call: &Call, objects: &[Object], metadata: Value) -> Response {
+pub(super) fn answer_list(call: &Call, objects: &[Object], metadata: &Value) -> Response {
     json_response(200, &View::of(call).list(call.target.kind, objects, metadata))
 }
 

@@ -176,10 +176,10 @@ pub(super) async fn dispatch(cluster: Arc<Cluster>, request: Request) -> Answer 
     let path: &[String] = &path;
     let names: Vec<&str> = path.iter().map(String::as_str).collect();
     match names[..] {
-        ["healthz" | "livez" | "readyz", ..] => return Ok("ok".into_response()),
-        ["version"] => return Ok(json_response(200, &discovery::version())),
-        ["api"] | ["apis"] | ["api" | "apis", _] | ["apis", _, _] if parts.method == Method::GET => {
-            return discovery::answer(&names, &parts.headers);
+        ["healthz" | "livez" | "readyz", ..] => Ok("ok".into_response()),
+        ["version"] => Ok(json_response(200, &discovery::version())),
+        ["api" | "apis"] | ["api" | "apis", _] | ["apis", _, _] if parts.method == Method::GET => {
+            discovery::answer(&names, &parts.headers)
         }
         ["openapi", "v3", ..] => openapi::answer(&names[2..]),
         ["api", "v1", ..] => resource(cluster, &mut parts, body, "", "v1", &path[2..]).await,
@@ -210,15 +210,16 @@ async fn resource(
     let replace = method == Method::PUT;
     match (call.target.subresource.as_deref(), call.target.kind.kind) {
         (None, _) if call.target.kind.review => {
-            return if method == Method::POST { reviews::answer(&call) } else { Err(Failure::method_not_allowed()) };
+            return if method == Method::POST {
+                Ok(reviews::answer(&call))
+            } else {
+                Err(Failure::method_not_allowed())
+            };
         }
         (None, _) | (Some("finalize"), "Namespace") => {}
         (Some("status"), _) if call.target.kind.status => {}
         (Some("log"), "Pod") if get => return streams::logs(call).await,
-        (Some("exec"), "Pod") if get => return streams::exec(call, parts).await,
-        (Some("exec"), "Pod") if method == Method::POST => {
-            return Err(Failure::bad_request("exec needs an upgrade to WebSocket (kubectl 1.31 or later)"));
-        }
+        (Some("exec"), "Pod") if get || method == Method::POST => return streams::exec(call, parts).await,
         (Some("scale"), _) if call.target.kind.scale && get => return scale::get(&call),
         (Some("scale"), _) if call.target.kind.scale && (replace || method == Method::PATCH) => {
             return scale::change(&call, replace);

@@ -13,14 +13,17 @@ use super::{
 pub(super) struct Layout {
     /// Headings, separated by bars; those with a star are shown by `-o wide` only.
     pub headings: &'static str,
-    pub cells: fn(&Value, Timestamp) -> Vec<Value>,
+    pub cells: Cells,
 }
+
+/// The cells of one object at a time.
+type Cells = fn(&Value, Timestamp) -> Vec<Value>;
 
 const NONE: &str = "<none>";
 
 /// The layout of a kind; name and age for those nobody looks at closely.
 pub(super) fn layout(kind: &ResourceKind) -> Layout {
-    let (headings, cells): (&'static str, fn(&Value, Timestamp) -> Vec<Value>) = match (kind.group, kind.kind) {
+    let (headings, cells): (&'static str, Cells) = match (kind.group, kind.kind) {
         ("", "Pod") => ("Name|Ready|Status|Restarts|Age|IP*|Node*|Nominated Node*", pod),
         ("", "PersistentVolumeClaim") => {
             ("Name|Status|Volume|Capacity|Access Modes|StorageClass|VolumeAttributesClass|Age|VolumeMode*", claim)
@@ -164,12 +167,12 @@ fn access_modes(modes: &Value) -> Value {
 
 fn pod(pod: &Value, now: Timestamp) -> Vec<Value> {
     let (spec, status) = (&pod["spec"], &pod["status"]);
-    let states = status["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
+    let containers = status["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
     let total = spec["containers"].as_array().map_or(0, Vec::len);
-    let ready = states.iter().filter(|state| state["ready"] == true).count();
-    let restarts: i64 = states.iter().filter_map(|state| state["restartCount"].as_i64()).sum();
+    let ready = containers.iter().filter(|state| state["ready"] == true).count();
+    let restarts: i64 = containers.iter().filter_map(|state| state["restartCount"].as_i64()).sum();
     let last_restart =
-        states.iter().map(|state| &state["lastState"]["terminated"]["finishedAt"]).filter(|at| at.is_string());
+        containers.iter().map(|state| &state["lastState"]["terminated"]["finishedAt"]).filter(|at| at.is_string());
     let restarts = match last_restart.max_by_key(|at| at.as_str()) {
         Some(at) if restarts > 0 => format!("{restarts} ({} ago)", age(at, now)),
         _ => restarts.to_string(),
@@ -177,7 +180,7 @@ fn pod(pod: &Value, now: Timestamp) -> Vec<Value> {
     vec![
         name(pod),
         json!(format!("{ready}/{total}")),
-        json!(pod_state(pod, states)),
+        json!(pod_state(pod, containers)),
         json!(restarts),
         aged(pod, now),
         or_none(&status["podIP"]),
@@ -186,13 +189,13 @@ fn pod(pod: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-fn pod_state(pod: &Value, states: &[Value]) -> String {
+fn pod_state(pod: &Value, containers: &[Value]) -> String {
     let status = &pod["status"];
     if object::terminating(pod) {
         return "Terminating".to_owned();
     }
     let mut reason = status["reason"].as_str().or(status["phase"].as_str()).unwrap_or_default().to_owned();
-    for state in states.iter().rev() {
+    for state in containers.iter().rev() {
         let (waiting, terminated) = (&state["state"]["waiting"], &state["state"]["terminated"]);
         let given = waiting["reason"].as_str().or(terminated["reason"].as_str()).filter(|reason| !reason.is_empty());
         if let Some(given) = given {

@@ -137,7 +137,7 @@ fn parse_labels(text: &str) -> Result<Vec<(String, Test)>, Failure> {
         if part.is_empty() {
             continue;
         }
-        let test = if let Some((name, values)) = set(part, "notin") {
+        let requirement = if let Some((name, values)) = set(part, "notin") {
             (name, Test::NotIn(values))
         } else if let Some((name, values)) = set(part, "in") {
             (name, Test::In(values))
@@ -149,10 +149,10 @@ fn parse_labels(text: &str) -> Result<Vec<(String, Test)>, Failure> {
             (part.to_owned(), Test::Exists)
         };
         let name_fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-        if test.0.is_empty() || !test.0.chars().all(name_fits) {
+        if requirement.0.is_empty() || !requirement.0.chars().all(name_fits) {
             return Err(bad(part));
         }
-        tests.push(test);
+        tests.push(requirement);
     }
     Ok(tests)
 }

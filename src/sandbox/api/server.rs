@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request, State},
-    http::header,
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use hyper_util::{
@@ -60,9 +60,9 @@ pub(super) struct Cluster {
 impl Cluster {
     /// With the namespaces every cluster has from the start.
     pub fn new(token: SecretString, admission: Arc<dyn Admission>, pods: Arc<dyn Pods>) -> Self {
-        // Versions begin at the time in seconds, so that a client of an earlier life of this cluster is told to list
+        // Versions begin at the time in milliseconds, so that a client of an earlier life of this cluster is told to list
         // again instead of waiting for versions that mean something else now.
-        let version = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        let version = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
         let cluster = Self {
             store: Arc::new(Store::new(version)),
             admission,
@@ -177,7 +177,7 @@ async fn handle(State(cluster): State<Arc<Cluster>>, request: Request) -> Respon
 /// Compares the whole token whatever differs, so that the time it takes says nothing about it.
 fn authorized(cluster: &Cluster, request: &Request) -> bool {
     let expected = cluster.token.expose_secret().as_bytes();
-    let sent = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let sent = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     let Some(sent) = sent.and_then(|value| value.strip_prefix(b"Bearer ")) else { return false };
     sent.len() == expected.len() && sent.iter().zip(expected).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }

@@ -28,20 +28,17 @@ pub(super) fn list(kind: &ResourceKind, field: &str) -> List {
     }
     let runs_pods = kind.kind == "Pod" || matches!(kind.group, "apps" | "batch");
     match field {
-        "conditions" => List::Keyed(&["type"]),
+        "conditions" | "addresses" => List::Keyed(&["type"]),
         "ports" if kind.kind == "Service" => List::Keyed(&["port", "protocol"]),
         "ports" if runs_pods => List::Keyed(&["containerPort", "protocol"]),
-        "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes" | "resourceClaims" if runs_pods => {
-            List::Keyed(&["name"])
-        }
+        "imagePullSecrets" | "secrets" | "webhooks" => List::Keyed(&["name"]),
         "volumeMounts" if runs_pods => List::Keyed(&["mountPath"]),
         "volumeDevices" if runs_pods => List::Keyed(&["devicePath"]),
         "hostAliases" | "podIPs" if runs_pods => List::Keyed(&["ip"]),
         "topologySpreadConstraints" if runs_pods => List::Keyed(&["topologyKey", "whenUnsatisfiable"]),
-        "imagePullSecrets" | "secrets" => List::Keyed(&["name"]),
-        "addresses" if kind.kind == "Node" => List::Keyed(&["type"]),
-        "webhooks" => List::Keyed(&["name"]),
-        "drivers" if kind.kind == "CSINode" => List::Keyed(&["name"]),
+        "containers" | "initContainers" | "ephemeralContainers" | "env" | "volumes" | "resourceClaims" if runs_pods => {
+            List::Keyed(&["name"])
+        }
         _ => List::Atomic,
     }
 }

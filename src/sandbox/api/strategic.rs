@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::sandbox::api::kinds;
 
-    fn patched(spec: Value, patch: Value) -> Answer<Value> {
+    fn patched(spec: &Value, patch: &Value) -> Answer<Value> {
         let pods = kinds::find("", "pods").unwrap();
         let mut object = json!({"spec": spec});
         apply(pods, &mut object, &json!({"spec": patch}))?;
@@ -144,28 +144,31 @@ mod tests {
         });
         let env = json!([{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]);
         let expected = json!({"containers": [{"name": "a", "image": "1", "env": env}, {"name": "b", "image": "2"}]});
-        assert_eq!(patched(spec, patch).unwrap(), expected);
+        assert_eq!(patched(&spec, &patch).unwrap(), expected);
     }
 
     #[test]
     fn directives_delete_and_replace() {
         let spec = || json!({"containers": [{"name": "a"}, {"name": "b"}]});
-        let deleted = patched(spec(), json!({"containers": [{"name": "a", "$patch": "delete"}]})).unwrap();
+        let deleted = patched(&spec(), &json!({"containers": [{"name": "a", "$patch": "delete"}]})).unwrap();
         assert_eq!(deleted, json!({"containers": [{"name": "b"}]}));
-        let replaced = patched(spec(), json!({"containers": [{"$patch": "replace"}, {"name": "c"}]})).unwrap();
+        let replaced = patched(&spec(), &json!({"containers": [{"$patch": "replace"}, {"name": "c"}]})).unwrap();
         assert_eq!(replaced, json!({"containers": [{"name": "c"}]}));
-        let whole = patched(spec(), json!({"$patch": "replace", "nodeName": "n"})).unwrap();
+        let whole = patched(&spec(), &json!({"$patch": "replace", "nodeName": "n"})).unwrap();
         assert_eq!(whole, json!({"nodeName": "n"}));
         let volume = json!({"volumes": [{"name": "v", "emptyDir": {}}]});
         let other =
             json!({"volumes": [{"name": "v", "$retainKeys": ["name", "secret"], "secret": {"secretName": "s"}}]});
-        assert_eq!(patched(volume, other).unwrap(), json!({"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}));
+        assert_eq!(
+            patched(&volume, &other).unwrap(),
+            json!({"volumes": [{"name": "v", "secret": {"secretName": "s"}}]})
+        );
     }
 
     #[test]
     fn plain_lists_are_replaced_and_sets_united() {
         assert_eq!(
-            patched(json!({"tolerations": [1, 2]}), json!({"tolerations": [3]})).unwrap(),
+            patched(&json!({"tolerations": [1, 2]}), &json!({"tolerations": [3]})).unwrap(),
             json!({"tolerations": [3]})
         );
         let pods = kinds::find("", "pods").unwrap();
@@ -184,7 +187,7 @@ mod tests {
             json!({"$retainKeys": 1}),
             json!({"$deleteFromPrimitiveList/x": 1}),
         ] {
-            assert_eq!(patched(spec(), patch).unwrap_err().code, 400);
+            assert_eq!(patched(&spec(), &patch).unwrap_err().code, 400);
         }
     }
 }

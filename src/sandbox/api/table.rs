@@ -17,7 +17,7 @@ pub(super) enum Include {
 pub(super) fn table<'a>(
     kind: &ResourceKind,
     objects: impl IntoIterator<Item = &'a Value>,
-    metadata: Value,
+    metadata: &Value,
     include: Include,
 ) -> Value {
     let now = Timestamp::now();
@@ -163,7 +163,7 @@ mod tests {
         let conditions = json!([{"type": "Ready", "status": "False"}, {"type": "Schedulable", "status": "True"}]);
         let volume = json!({"metadata": {"name": "v"}, "spec": {"size": "1024"},
             "status": {"state": "attached", "conditions": conditions}});
-        let table = table(volumes, [&volume], json!({}), Include::None);
+        let table = table(volumes, [&volume], &json!({}), Include::None);
         let names: Vec<&str> =
             table["columnDefinitions"].as_array().unwrap().iter().filter_map(|c| c["name"].as_str()).collect();
         assert_eq!(names, ["Name", "Data Engine", "State", "Robustness", "Scheduled", "Size", "Node", "Age"]);

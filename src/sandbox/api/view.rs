@@ -43,13 +43,13 @@ impl View {
             Self::Metadata => table::partial(object),
             Self::Table(include) => {
                 let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                table::table(kind, [object], metadata, include)
+                table::table(kind, [object], &metadata, include)
             }
         }
     }
 
     /// Many objects in this form.
-    pub fn list(self, kind: &ResourceKind, objects: &[Object], metadata: Value) -> Value {
+    pub fn list(self, kind: &ResourceKind, objects: &[Object], metadata: &Value) -> Value {
         let items = |view: Self| objects.iter().map(|object| view.object(kind, object)).collect::<Vec<_>>();
         match self {
             Self::Whole => json!({

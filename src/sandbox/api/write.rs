@@ -134,7 +134,7 @@ fn apply_wanted(call: &Call, name: &str, mut wanted: Value) -> Answer {
         match part {
             Part::Main if kind.status => fields.retain(|field, _| field != "status"),
             Part::Status => {
-                fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status"))
+                fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
             }
             _ => {}
         }
@@ -194,7 +194,7 @@ pub(super) fn delete_collection(call: &Call) -> Answer {
         writer.delete(&old, &options)?;
         gone.push(old);
     }
-    Ok(read::answer_list(call, &gone, json!({"resourceVersion": call.cluster.store.version().to_string()})))
+    Ok(read::answer_list(call, &gone, &json!({"resourceVersion": call.cluster.store.version().to_string()})))
 }
 
 /// Options of a deletion, from the body (`DeleteOptions`) and the query, and whether it is a dry run.

@@ -92,7 +92,7 @@ impl<'a> Writer<'a> {
         for set_by_server in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
             metadata.remove(set_by_server);
         }
-        if !metadata.get("name").is_some_and(|name| name.as_str().is_some_and(|name| !name.is_empty()))
+        if metadata.get("name").and_then(Value::as_str).is_none_or(str::is_empty)
             && let Some(prefix) = metadata.get("generateName").and_then(Value::as_str)
         {
             let name = format!("{prefix}{}", object::name_suffix());
@@ -190,8 +190,10 @@ impl<'a> Writer<'a> {
                         new["status"] = status.clone();
                     }
                 }
-                if self.kind.qualified() == "namespaces" {
-                    new["spec"] = old["spec"].clone();
+                match self.kind.qualified().as_str() {
+                    "namespaces" => new["spec"] = old["spec"].clone(),
+                    "services" => defaults::keep_address(old, &mut new),
+                    _ => {}
                 }
                 new
             }

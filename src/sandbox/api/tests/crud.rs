@@ -40,6 +40,43 @@ async fn a_used_port_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_rebuilt_cluster_is_the_same_address_for_old_clients() {
+    let lab = Lab::start().await;
+    lab.post(CONFIG_MAPS, config_map("a")).await;
+    let (_, list) = lab.get(CONFIG_MAPS).await;
+    let old = list["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let lab = lab.rebuild().await;
+    assert_eq!(lab.get(&format!("{CONFIG_MAPS}/a")).await.0, 404);
+    assert_eq!(lab.get(&format!("{CONFIG_MAPS}?watch=true&resourceVersion={old}")).await.0, 410);
+}
+
+#[tokio::test]
+async fn tables_are_for_those_who_ask() {
+    let lab = Lab::start().await;
+    lab.post(CONFIG_MAPS, config_map("a")).await;
+    let ask = |accept: &'static str, path: String| {
+        let request =
+            axum::http::Request::get(path).header("accept", accept).body(kube::client::Body::empty()).unwrap();
+        let sent = lab.client.send(request);
+        async move {
+            let body = sent.await.unwrap().into_body().collect_bytes().await.unwrap();
+            serde_json::from_slice::<Value>(&body).unwrap()
+        }
+    };
+    let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let table = ask(kubectl, CONFIG_MAPS.to_owned()).await;
+    assert_eq!((&table["kind"], &table["columnDefinitions"][1]["name"]), (&json!("Table"), &json!("Data")));
+    assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    let one = ask(kubectl, format!("{CONFIG_MAPS}/a")).await;
+    assert_eq!((&one["rows"][0]["cells"][0], &one["rows"][0]["cells"][1]), (&json!("a"), &json!(1)));
+    let metadata = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+    let list = ask(metadata, CONFIG_MAPS.to_owned()).await;
+    assert_eq!((&list["kind"], &list["items"][0]["data"]), (&json!("PartialObjectMetadataList"), &json!(null)));
+    let watch = ask(kubectl, format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1")).await;
+    assert_eq!((&watch["type"], &watch["object"]["kind"]), (&json!("ADDED"), &json!("Table")));
+}
+
+#[tokio::test]
 async fn objects_live_as_in_a_real_server() {
     let lab = Lab::start().await;
     let (code, created) = lab.post(CONFIG_MAPS, config_map("a")).await;
@@ -213,10 +250,10 @@ async fn kube_runtime_works_with_dynamic_objects() {
     lab.post(VOLUMES, volume("v")).await;
     let condition =
         |object: Option<&DynamicObject>| object.is_some_and(|object| object.data["status"]["state"] == "attached");
-    let waiting = kube::runtime::wait::await_condition(api, "v", condition);
+    let attached = kube::runtime::wait::await_condition(api, "v", condition);
     let status = format!("{VOLUMES}/v/status");
     let writing = lab.merge(&status, json!({"status": {"state": "attached"}}));
-    let (found, _) = tokio::join!(waiting, writing);
+    let (found, _) = tokio::join!(attached, writing);
     assert!(found.unwrap().is_some());
 }
 

@@ -44,6 +44,16 @@ impl Lab {
         Self { server, client, folder, pki }
     }
 
+    /// Stops the server and starts an empty one in its place, for the same client.
+    pub async fn rebuild(self) -> Self {
+        let Self { server, client, folder, pki } = self;
+        let listen = server.addr();
+        server.stop().await;
+        let (admission, pods) = (Arc::new(AdmitAll), Arc::new(NoPods));
+        let config = ApiConfig { listen, pki: pki.clone(), token: TOKEN.into(), admission, pods };
+        Self { server: ApiServer::start(config).await.unwrap(), client, folder, pki }
+    }
+
     /// A client with another token.
     pub async fn client_with(&self, token: &str) -> kube::Client {
         let path = self.folder.path().join("other");
@@ -74,8 +84,8 @@ impl Lab {
         self.send("PUT", path, "application/json", &object.to_string()).await
     }
 
-    pub async fn merge(&self, path: &str, patch: Value) -> (u16, Value) {
-        self.send("PATCH", path, "application/merge-patch+json", &patch.to_string()).await
+    pub async fn merge(&self, path: &str, change: Value) -> (u16, Value) {
+        self.send("PATCH", path, "application/merge-patch+json", &change.to_string()).await
     }
 
     pub async fn delete(&self, path: &str) -> (u16, Value) {

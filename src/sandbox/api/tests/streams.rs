@@ -69,7 +69,7 @@ async fn exec_carries_input_outputs_and_the_exit_code() {
         stdin.write_all(large.as_bytes()).await.unwrap();
         stdin.shutdown().await.unwrap();
     };
-    let (_, read, read_error) = tokio::join!(writing, out.read_to_string(&mut text), err.read_to_string(&mut error));
+    let ((), read, read_error) = tokio::join!(writing, out.read_to_string(&mut text), err.read_to_string(&mut error));
     read.unwrap();
     read_error.unwrap();
     assert_eq!(text.len(), large.len());

@@ -83,11 +83,11 @@ async fn scale_counts_replicas() {
         (&json!("Scale"), &json!(2), &json!("app=web"))
     );
     let api: Api<Deployment> = Api::namespaced(lab.client.clone(), "default");
-    let patch = Patch::Merge(json!({"spec": {"replicas": 5}}));
-    api.patch_scale("web", &PatchParams::default(), &patch).await.unwrap();
-    let mut stale = scale.clone();
-    stale["spec"]["replicas"] = json!(7);
-    assert_eq!(lab.put(&path, &stale).await.0, 409);
+    let five = Patch::Merge(json!({"spec": {"replicas": 5}}));
+    api.patch_scale("web", &PatchParams::default(), &five).await.unwrap();
+    let mut old = scale.clone();
+    old["spec"]["replicas"] = json!(7);
+    assert_eq!(lab.put(&path, &old).await.0, 409);
     assert_eq!(lab.get(&path).await.1["spec"]["replicas"], 5);
     assert_eq!(lab.merge(&path, json!({"spec": {"replicas": -1}})).await.0, 422);
     assert_eq!(lab.get(&format!("{CONFIG_MAPS}/a/scale")).await.0, 404);
@@ -215,4 +215,47 @@ async fn what_the_server_adds_is_nobodys() {
     let (code, applied) =
         lab.send("PATCH", &format!("{path}/j?fieldManager=a&force=true"), apply, &job.to_string()).await;
     assert_eq!((code, &applied["spec"]["selector"]), (200, &created["spec"]["selector"]), "{applied}");
+}
+
+#[tokio::test]
+async fn some_fields_stay_as_they_were_created() {
+    let lab = Lab::start().await;
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    lab.post(claims, claim).await;
+    let path = format!("{claims}/c");
+    for (change, code) in [
+        (json!({"spec": {"accessModes": ["ReadWriteMany"]}}), 422),
+        (json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}}), 200),
+        (json!({"spec": {"volumeName": "pv-1"}}), 200),
+        (json!({"spec": {"volumeName": "pv-2"}}), 422),
+    ] {
+        let (is, answer) = lab.merge(&path, change.clone()).await;
+        assert_eq!(is, code, "{change}: {answer}");
+    }
+    let services = "/api/v1/namespaces/default/services";
+    let service =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let (_, first) = lab.post(services, service.clone()).await;
+    let (code, second) = lab.put(&format!("{services}/s"), &service).await;
+    assert_eq!((code, &second["spec"]["clusterIP"]), (200, &first["spec"]["clusterIP"]));
+    assert!(second["spec"]["clusterIP"].as_str().unwrap().starts_with("10.43."));
+}
+
+#[tokio::test]
+async fn objects_that_controllers_could_not_use_are_refused() {
+    let lab = Lab::start().await;
+    let mut unmatched = deployment(1);
+    unmatched["spec"]["selector"]["matchLabels"]["app"] = json!("other");
+    let mut negative = deployment(1);
+    negative["spec"]["replicas"] = json!(-1);
+    let mut empty = deployment(1);
+    empty["spec"]["template"]["spec"]["containers"] = json!([]);
+    for (wrong, field) in
+        [(unmatched, "spec.template.metadata.labels"), (negative, "spec.replicas"), (empty, "spec.containers")]
+    {
+        let (code, status) = lab.post(DEPLOYMENTS, wrong).await;
+        assert_eq!((code, &status["details"]["causes"][0]["field"]), (422, &json!(field)), "{status}");
+    }
 }
