@@ -1,5 +1,7 @@
 //! An API server for tests, in the process and reached over HTTP as any other.
 
+#![cfg(feature = "sandbox")]
+
 use std::sync::Arc;
 
 use super::{Cluster, ConnectOptions};

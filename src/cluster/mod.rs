@@ -6,7 +6,7 @@ mod apply;
 mod connect;
 mod events;
 mod exec;
-#[cfg(all(test, feature = "sandbox"))]
+#[cfg(test)]
 pub(crate) mod fake;
 mod fault;
 mod jsonpath;
@@ -19,7 +19,7 @@ mod reference;
 mod request;
 mod rollout;
 mod secrets;
-#[cfg(all(test, feature = "sandbox"))]
+#[cfg(test)]
 mod tests;
 mod wait;
 

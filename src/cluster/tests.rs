@@ -1,5 +1,7 @@
 //! The client against an API server.
 
+#![cfg(feature = "sandbox")]
+
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -237,7 +239,7 @@ impl Pods for Shell {
                 }
                 "fail" => Ok(3),
                 "sleep" => {
-                    tokio::time::sleep(Duration::from_secs(60)).await;
+                    tokio::time::sleep(Duration::from_mins(1)).await;
                     Ok(0)
                 }
                 _ => Err(Error::new(Kind::Invalid, "no such program")),

@@ -63,13 +63,12 @@ impl Longhorn {
         let former_pv = self.check_pv(&pv, &volume.name, Some(&request.claim)).await?;
         let (claim, claim_changed) = self.make_claim(request, &volume, &pv, &class).await?;
         let uid = fields::owned(&claim, "/metadata/uid");
-        let pv_changed = match former_pv {
-            Some(existing) => self.adopt_pv(&existing, uid.as_deref()).await?,
-            None => {
-                let object = request.wishes.pv_object(&volume, &class, Some(&request.claim), uid.as_deref());
-                self.cluster.apply(&object, ApplyOptions { force: true, dry_run: false }).await?.change
-                    != Change::Unchanged
-            }
+        let pv_changed = if let Some(existing) = former_pv {
+            self.adopt_pv(&existing, uid.as_deref()).await?
+        } else {
+            let object = request.wishes.pv_object(&volume, &class, Some(&request.claim), uid.as_deref());
+            let forced = ApplyOptions { force: true, dry_run: false };
+            self.cluster.apply(&object, forced).await?.change != Change::Unchanged
         };
         self.wait_bound(&request.claim, &pv, rest(request.limit, start)).await?;
         let changed = claim_changed || pv_changed;

@@ -274,8 +274,8 @@ mod tests {
         ])
     }
 
-    fn moment(text: &str) -> Option<Timestamp> {
-        Some(text.parse().unwrap())
+    fn moment(text: &str) -> Timestamp {
+        text.parse().unwrap()
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
         let bundle = inventory("v", "app/data", "fast", "b1");
         let set = expected(None, Some(&bundle), None, &backups, None);
         assert_eq!((set.volumes[0].backup.as_deref(), set.volumes[0].skew_seconds), (Some("b2"), Some(90_000)));
-        let set = expected(None, Some(&bundle), None, &backups, moment("2026-11-20T12:00:00Z"));
+        let set = expected(None, Some(&bundle), None, &backups, Some(moment("2026-11-20T12:00:00Z")));
         assert_eq!((set.volumes[0].backup.as_deref(), set.volumes[0].skew_seconds), (Some("b1"), Some(0)));
         // Pruned since: the system restore would skip the volume without a word.
         let set = expected(None, Some(&bundle), None, &backups[1..], None);
@@ -332,7 +332,7 @@ mod tests {
             backup("old", "o", "2026-11-22T00:00:00Z", Some("app/data")),
             backup("new", "n", "2026-11-19T00:00:00Z", Some("app/data")),
         ];
-        let set = expected(None, Some(&bundle), moment("2026-11-20T00:00:00Z"), &backups, None);
+        let set = expected(None, Some(&bundle), Some(moment("2026-11-20T00:00:00Z")), &backups, None);
         let names: Vec<_> = set.volumes.iter().map(|expected| expected.volume.as_str()).collect();
         assert_eq!(names, ["new", "later"]);
         assert!(set.retired["gone"].contains("does not know it"));

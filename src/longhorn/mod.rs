@@ -19,7 +19,7 @@ mod restore;
 mod sync;
 mod system;
 mod target;
-#[cfg(all(test, feature = "sandbox"))]
+#[cfg(test)]
 mod tests;
 mod version;
 mod volume;

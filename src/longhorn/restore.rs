@@ -70,7 +70,10 @@ impl Longhorn {
     pub async fn restore(&self, request: &RestoreRequest, tell: OnProgress<'_>) -> Result<Restored> {
         let start = Instant::now();
         check_name(&request.volume)?;
-        let backup = self.find_backup(&request.backup).await?;
+        let backup = self.find_backup(&request.backup).await.map_err(|error| match error.kind() {
+            Kind::NotFound => error.hint("if the store has it, synchronise first: longhorn::sync()"),
+            _ => error,
+        })?;
         if !backup.complete {
             let state = if backup.state.is_empty() { "never finished, or not read yet" } else { backup.state.as_str() };
             let message = format!("the backup {} of {} cannot be restored: it is {state}", backup.name, backup.volume);

@@ -285,7 +285,7 @@ mod tests {
     fn the_time_out_names_what_is_missing() {
         let names = |n: usize| (0..n).map(|i| ("v".to_string(), format!("b{i}"))).collect();
         let state = Differences { missing: names(7), extra: names(1), reading: BTreeSet::new() };
-        let message = state.timed_out("default", Duration::from_secs(60)).to_string();
+        let message = state.timed_out("default", Duration::from_mins(1)).to_string();
         assert!(message.contains("7 not known yet (v/b0, v/b1, v/b2, v/b3, v/b4, …)"), "{message}");
         assert!(message.contains("1 known but gone from the store (v/b0)"), "{message}");
     }

@@ -107,13 +107,12 @@ impl Longhorn {
             spec["pollInterval"] = interval.clone().into();
         }
         let reference = self.object(BACKUP_TARGET, &request.name)?;
-        let before = match self.cluster.find(&reference).await? {
-            Some(before) => before,
-            None => {
-                let object = json!({"apiVersion": API_VERSION, "kind": "BackupTarget",
-                    "metadata": {"name": request.name, "namespace": self.namespace}, "spec": spec});
-                self.cluster.apply(&object, ApplyOptions::default()).await?.object
-            }
+        let before = if let Some(before) = self.cluster.find(&reference).await? {
+            before
+        } else {
+            let object = json!({"apiVersion": API_VERSION, "kind": "BackupTarget",
+                "metadata": {"name": request.name, "namespace": self.namespace}, "spec": spec});
+            self.cluster.apply(&object, ApplyOptions::default()).await?.object
         };
         let asked = self.request_sync(&before, spec).await?;
         let target = self.wait_looked_at(&request.name, &before, asked, rest(request.limit, start)).await?;

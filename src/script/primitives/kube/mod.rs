@@ -44,5 +44,5 @@ fn object(found: &Value) -> Dynamic {
     convert::to_dynamic(found)
 }
 
-#[cfg(all(test, feature = "sandbox"))]
+#[cfg(test)]
 mod tests;

@@ -74,16 +74,13 @@ pub mod api {
     /// The backup is a map as `longhorn::backups` gives it, or its name.
     #[rhai_fn(return_raw)]
     pub fn claim_info(ctx: NativeCallContext, backup: Dynamic) -> RhaiResultOf<Dynamic> {
-        let info = match backup.read_lock::<Map>() {
-            Some(map) => {
-                let labels = map.get("labels").map(convert::to_json).transpose().or_throw(&ctx)?.unwrap_or_default();
-                let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
-                ClaimInfo::of_labels(&labels)
-            }
-            None => {
-                let name = backup.to_string();
-                on_longhorn(&ctx, |_, longhorn| async move { Ok(longhorn.find_backup(&name).await?.claim_info) })?
-            }
+        let info = if let Some(map) = backup.read_lock::<Map>() {
+            let labels = map.get("labels").map(convert::to_json).transpose().or_throw(&ctx)?.unwrap_or_default();
+            let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap_or_default();
+            ClaimInfo::of_labels(&labels)
+        } else {
+            let name = backup.to_string();
+            on_longhorn(&ctx, |_, longhorn| async move { Ok(longhorn.find_backup(&name).await?.claim_info) })?
         };
         info.map_or(Ok(Dynamic::UNIT), |info| data(&info)).or_throw(&ctx)
     }

@@ -77,5 +77,5 @@ fn shown(ctx: &NativeCallContext, label: &str) -> impl FnMut(Progress) + Send + 
     }
 }
 
-#[cfg(all(test, feature = "sandbox"))]
+#[cfg(test)]
 mod tests;

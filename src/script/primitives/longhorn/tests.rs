@@ -1,3 +1,5 @@
+#![cfg(feature = "sandbox")]
+
 use rhai::Dynamic;
 use serde_json::{Value, json};
 
