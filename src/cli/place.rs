@@ -75,7 +75,7 @@ impl Place {
         #[cfg(feature = "sandbox")]
         if let Some(sandbox) = self.sandbox {
             drop(self.settings);
-            return stop(setting, sandbox);
+            return stop(setting, &sandbox);
         }
         let _ = setting;
         Ok(())
@@ -102,15 +102,9 @@ pub fn start(setting: &Setting, options: SandboxOptions) -> Result<Sandbox> {
 
 /// Stops an embedded cluster: its processes end, and its files are removed.
 #[cfg(feature = "sandbox")]
-pub fn stop(setting: &Setting, sandbox: Arc<Sandbox>) -> Result<()> {
+pub fn stop(setting: &Setting, sandbox: &Sandbox) -> Result<()> {
     let progress = setting.terminal.progress("stopping the embedded cluster", crate::terminal::Unit::Items);
-    let stopped = setting.runtime.block_on(async {
-        match Arc::try_unwrap(sandbox) {
-            Ok(sandbox) => sandbox.stop().await,
-            // A script's thread still holds it: it is dropped, and ends, with that.
-            Err(sandbox) => sandbox.teardown().await,
-        }
-    });
+    let stopped = setting.runtime.block_on(sandbox.stop());
     drop(progress);
     stopped
 }

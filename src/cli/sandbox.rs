@@ -47,7 +47,7 @@ pub fn run(setting: &Setting, command: &Command) -> Result<u8, Failure> {
     setting.terminal.result(&shown::of(&sandbox, setting.globals.output));
     let cancel = setting.interrupts.token();
     setting.runtime.block_on(cancel.cancelled());
-    super::place::stop(setting, std::sync::Arc::new(sandbox))?;
+    super::place::stop(setting, &sandbox)?;
     Ok(Kind::Cancelled.exit_code())
 }
 

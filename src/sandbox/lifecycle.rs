@@ -9,7 +9,7 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     api::{ApiConfig, ApiServer, Pki, write_kubeconfig},
@@ -93,6 +93,8 @@ impl fmt::Debug for Sandbox {
 
 /// What a teardown takes away.
 struct Cluster {
+    /// Ends the controllers also when nobody waits for them.
+    _cancel: DropGuard,
     longhorn: LonghornControllers,
     workload: Workload,
     api: ApiServer,
@@ -174,12 +176,13 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Stops everything and removes what is not kept.
-    pub async fn stop(self) -> Result<()> {
-        let cluster = self.cluster.lock().await.take();
-        self.destroy(cluster).await?;
+    /// Stops everything and removes what is not kept. Nothing can be started again after it; the folder's lock is held
+    /// until the sandbox is dropped.
+    pub async fn stop(&self) -> Result<()> {
+        let stopped = self.teardown().await;
         self.s3.stop().await;
-        Ok(())
+        self.processes.end();
+        stopped
     }
 
     #[cfg(test)]
@@ -213,8 +216,10 @@ impl Sandbox {
         longhorn::install(client.clone(), &options).await?;
         let disk = Disk::new(self.folder.volumes());
         let workload = Workload::start(client.clone(), disk.clone(), runtime.clone()).await?;
-        let longhorn = LonghornControllers::start(client, disk, runtime, options, CancellationToken::new()).await?;
-        Ok(Cluster { longhorn, workload, api })
+        let cancel = CancellationToken::new();
+        let guard = cancel.clone().drop_guard();
+        let longhorn = LonghornControllers::start(client, disk, runtime, options, cancel).await?;
+        Ok(Cluster { _cancel: guard, longhorn, workload, api })
     }
 
     fn longhorn_options(&self) -> LonghornOptions {

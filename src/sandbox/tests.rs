@@ -122,6 +122,7 @@ async fn a_second_sandbox_is_refused_on_the_same_folder_and_on_the_same_port() {
     let taken = SandboxOptions { s3_port: port(&first.s3().endpoint), ..SandboxOptions::default() };
     assert_eq!(Sandbox::start(taken).await.unwrap_err().kind(), Kind::Refused);
     first.stop().await.unwrap();
+    drop(first);
     let again = Sandbox::start(options).await.unwrap();
     assert_eq!(again.s3().access_key, keys);
     let run = again.folder_of_run().to_owned();

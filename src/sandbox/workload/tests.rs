@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{
     Api,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::wait::{await_condition, conditions::is_deleted},
 };
 use serde_json::{Value, json};
@@ -165,6 +165,62 @@ async fn a_pod_ends_as_its_containers_do_and_its_log_stays() {
     lines.sort();
     assert_eq!(lines, ["err\n", "out\n"]);
     lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_of_a_former_claim_is_kept_from_the_next_until_somebody_frees_it() {
+    let lab = Lab::start().await;
+    let volumes: Api<PersistentVolume> = Api::all(lab.client.clone());
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(lab.client.clone(), "default");
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "static", "volumeName": "vol",
+        "resources": {"requests": {"storage": "1Gi"}}});
+    let claim: PersistentVolumeClaim =
+        serde_json::from_value(json!({"metadata": {"name": "data"}, "spec": spec})).unwrap();
+    let volume = json!({"metadata": {"name": "vol"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "storageClassName": "static", "capacity": {"storage": "1Gi"},
+        "persistentVolumeReclaimPolicy": "Retain", "csi": {"driver": "driver.longhorn.io", "volumeHandle": "vol"}}});
+    volumes.create(&PostParams::default(), &serde_json::from_value(volume).unwrap()).await.unwrap();
+    claims.create(&PostParams::default(), &claim).await.unwrap();
+    reaches(&claims, "data", "Bound").await;
+    let bound = reaches(&volumes, "vol", "Bound").await;
+    assert_eq!(bound["spec"]["claimRef"]["name"], "data");
+
+    let uid = claims.get("data").await.unwrap().metadata.uid.unwrap();
+    claims.delete("data", &DeleteParams::default()).await.unwrap();
+    timeout(PATIENCE, await_condition(claims.clone(), "data", is_deleted(&uid))).await.unwrap().unwrap();
+    reaches(&volumes, "vol", "Released").await;
+    claims.create(&PostParams::default(), &claim).await.unwrap();
+    let events: Api<Event> = Api::namespaced(lab.client.clone(), "default");
+    let refused = |event: &Event| event.reason.as_deref() == Some("FailedBinding");
+    let begun = std::time::Instant::now();
+    while !events.list(&ListParams::default()).await.unwrap().items.iter().any(refused) {
+        assert!(begun.elapsed() < PATIENCE, "nobody said why");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(claims.get("data").await.unwrap().status.unwrap().phase.as_deref(), Some("Pending"));
+    let free = json!({"spec": {"claimRef": {"uid": null, "resourceVersion": null}}});
+    volumes.patch("vol", &PatchParams::default(), &Patch::Merge(free)).await.unwrap();
+    reaches(&claims, "data", "Bound").await;
+
+    // A claim whose volume vanishes has lost its data, and is told so.
+    let gone = json!({"metadata": {"finalizers": null}});
+    volumes.delete("vol", &DeleteParams::default()).await.unwrap();
+    volumes.patch("vol", &PatchParams::default(), &Patch::Merge(gone)).await.unwrap();
+    reaches(&claims, "data", "Lost").await;
+    lab.stop().await;
+}
+
+async fn reaches<K>(api: &Api<K>, name: &str, phase: &str) -> Value
+where
+    K: kube::Resource + Clone + std::fmt::Debug + Send + serde::Serialize + serde::de::DeserializeOwned + 'static,
+{
+    let value = |object: &K| serde_json::to_value(object).unwrap();
+    let found =
+        await_condition(api.clone(), name, |o: Option<&K>| o.is_some_and(|o| value(o)["status"]["phase"] == phase));
+    let Ok(found) = timeout(PATIENCE, found).await else {
+        panic!("{name} never became {phase}: {:#}", value(&api.get(name).await.unwrap()))
+    };
+    value(&found.unwrap().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,12 +94,18 @@ impl Attacher {
         self.disk.mount(volume).await
     }
 
-    /// The pod no longer uses the volume; the last one lets Longhorn detach it.
-    pub async fn release(&self, volume: &str, pod_uid: &str) -> Result<()> {
-        let users = self.users(volume);
-        let mut users = users.lock().await;
-        if users.remove(pod_uid) && users.is_empty() {
-            self.set_ticket(volume, &ticket_id(volume), Value::Null).await?;
+    /// The pod no longer uses any volume; the last user of one lets Longhorn detach it.
+    pub async fn release(&self, pod_uid: &str) -> Result<()> {
+        let volumes: Vec<_> = {
+            let volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+            volumes.iter().map(|(volume, users)| (volume.clone(), users.clone())).collect()
+        };
+        for (volume, users) in volumes {
+            let mut users = users.lock().await;
+            if users.contains(pod_uid) && users.len() == 1 {
+                self.set_ticket(&volume, &ticket_id(&volume), Value::Null).await?;
+            }
+            users.remove(pod_uid);
         }
         Ok(())
     }

@@ -32,13 +32,19 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     fi
 fi
 
-# In a container the server's process ids begin anew, so a lock file left by a crash or a restore means nothing. Here
-# ids are shared with the whole machine: the file counts only when its process really serves this folder.
+# In a container the server's process ids begin anew; here they are shared with the whole machine, so a lock file that came
+# with a restore may name a process that has nothing to do with it. A lock of this very folder is left to the server, which
+# knows whether anything still uses its memory.
 lock="$PGDATA/postmaster.pid"
 if [ -s "$lock" ]; then
-    owner=$(head -n 1 "$lock")
-    [ "$(readlink "/proc/$owner/cwd" || true)" = "$(readlink -f "$PGDATA")" ] || rm -f "$lock"
+    here=$(readlink -f "$PGDATA")
+    owner=$(sed -n 1p "$lock")
+    if [ "$(sed -n 2p "$lock")" != "$here" ] ||
+        { [ -e "/proc/$owner" ] && [ "$(readlink "/proc/$owner/cwd" || true)" != "$here" ]; }; then
+        rm -f "$lock"
+    fi
 fi
 
-exec postgres -D "$PGDATA" -c shared_buffers=16MB -c dynamic_shared_memory_type=mmap "$@" \
+# The volume ends with the cluster, and a crash of the whole machine with it: nothing is gained by waiting for its disk.
+exec postgres -D "$PGDATA" -c shared_buffers=16MB -c dynamic_shared_memory_type=mmap -c fsync=off "$@" \
     -c listen_addresses= -c unix_socket_directories="$PGHOST"

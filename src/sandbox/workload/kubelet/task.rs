@@ -80,7 +80,7 @@ impl PodTask {
         // A torn-down cluster has no API server any more: nothing to tell it.
         if !kubelet.stop.is_cancelled() {
             let let_go = async {
-                task.retried("FailedUnmount", || task.release_all()).await;
+                task.retried("FailedUnmount", || task.kubelet.attacher.release(&uid)).await;
                 let ending = Ending::default();
                 tokio::select! {
                     () = task.watch_for_end(seen, &ending) => {}

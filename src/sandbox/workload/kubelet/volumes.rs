@@ -110,24 +110,6 @@ impl PodTask {
         Ok(())
     }
 
-    /// Gives back the volumes that `mount_all` asked for, also when it did not finish.
-    pub(super) async fn release_all(&self) -> Result<()> {
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.kubelet.client.clone(), &self.namespace());
-        let volumes: Api<PersistentVolume> = Api::all(self.kubelet.client.clone());
-        for name in self.volumes().iter().filter_map(claim_name) {
-            let Some(claim) = if_found(claims.get(name).await)? else { continue };
-            let name = claim.spec.and_then(|spec| spec.volume_name).unwrap_or_default();
-            if name.is_empty() {
-                continue;
-            }
-            let Some(volume) = if_found(volumes.get(&name).await)? else { continue };
-            if let Some(csi) = volume.spec.and_then(|spec| spec.csi) {
-                self.kubelet.attacher.release(&csi.volume_handle, &self.uid()).await?;
-            }
-        }
-        Ok(())
-    }
-
     async fn make_volume(&self, volume: &Volume) -> Result<PathBuf> {
         let path = format!("volumes/{}", volume.name);
         if volume.empty_dir.is_some() {
