@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{killpg, raise},
+    sys::signal::{kill, killpg},
     unistd::Pid,
 };
 use tokio::{
@@ -90,8 +90,9 @@ impl Interrupts {
             self.state().ended |= ends;
             token.cancel();
             if self.state().at_prompt {
-                // The line editor has its own handler for this one while it reads.
-                let _ = raise(nix::sys::signal::Signal::SIGINT);
+                // The line editor reads on the main thread, which is where a signal to the process goes, and has its
+                // own handler for this one meanwhile.
+                let _ = kill(Pid::this(), nix::sys::signal::Signal::SIGINT);
             } else {
                 terminal.note("stopping what was started; once more to leave at once");
             }

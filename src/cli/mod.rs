@@ -102,7 +102,8 @@ fn prepare(globals: Globals, terminal: &Terminal) -> Result<Setting, Failure> {
 /// `-v` shows what lhrun does, `-vv` also every request; `RUST_LOG` says it in detail.
 fn log_to(terminal: &Terminal, verbose: u8) {
     let level = match verbose {
-        0 => "warn",
+        // What others log is about their work, not about the operator's.
+        0 => "off,lhrun=warn",
         1 => "warn,lhrun=info",
         _ => "info,lhrun=debug,kube=debug",
     };

@@ -11,7 +11,8 @@ use super::{Failure, Setting, interrupt::Interrupts, place::Place};
 use crate::{
     Error, Kind,
     repl::{self, Signals},
-    run::{Run, Silent},
+    report,
+    run::Run,
     script::{Host, Library},
     terminal::escape,
 };
@@ -41,7 +42,7 @@ pub fn run(setting: &Setting) -> Result<u8, Failure> {
         setting.runtime.handle().clone(),
         setting.interrupts.token(),
         setting.terminal.clone(),
-        Run::new("session", Silent),
+        Run::new("session", report::Live::new(setting.terminal.clone())),
     );
     let on = host.site_name().map(|name| format!(" on {}", escape(&name))).unwrap_or_default();
     setting.terminal.line(format_args!("lhrun {}{on}: :help for help, Ctrl-D to leave", env!("CARGO_PKG_VERSION")));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Failure, Setting, arguments::Output, place::Place, runbook};
 use crate::{
     report,
-    run::Run,
+    run::{Run, Verdict},
     script::{self, Document, Host, Library, RunOutcome, library::EMBEDDED},
 };
 
@@ -44,20 +44,32 @@ pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
     let parameters = parameters(setting, args, &library, &document);
     let place = Place::open(setting, library, parameters)?;
     let outcome = execute(setting, &place, document);
-    // What ended the run matters more than what ended its place.
-    if let Err(error) = place.close(setting) {
-        setting.terminal.error(&error);
+    let exit_code = outcome.exit_code;
+    show(setting, outcome);
+    match place.close(setting) {
+        Err(error) if exit_code == 0 => return Err(error.into()),
+        Err(error) => setting.terminal.error(&error),
+        Ok(()) => {}
     }
-    let RunOutcome { record, error, diagnostic, verdict, exit_code } = &outcome;
-    if let Some(diagnostic) = diagnostic {
+    Ok(exit_code)
+}
+
+fn show(setting: &Setting, outcome: RunOutcome) {
+    let RunOutcome { record, error, mut diagnostic, verdict, .. } = outcome;
+    if verdict == Verdict::Interrupted
+        && let Some(diagnostic) = &mut diagnostic
+    {
+        // It was stopped, not wrong, where it was.
+        diagnostic.place = None;
+    }
+    if let Some(diagnostic) = &diagnostic {
         setting.terminal.line(diagnostic.render(setting.terminal.style()));
     }
     if setting.globals.output == Output::Json {
-        setting.terminal.result(&report::json::document(record, error.as_ref(), diagnostic.as_ref()).to_string());
+        setting.terminal.result(&report::json::document(&record, error.as_ref(), diagnostic.as_ref()).to_string());
     } else {
-        report::summary(record, *verdict, &setting.terminal);
+        report::summary(&record, verdict, &setting.terminal);
     }
-    Ok(*exit_code)
 }
 
 fn execute(setting: &Setting, place: &Place, document: Document) -> RunOutcome {

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 /// `lhrun` in an empty folder of its own, without anything of the environment that it would use.
@@ -36,21 +37,28 @@ impl Lab {
     }
 
     fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Ended {
-        let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_lhrun"))
+        Ended::of(self.command(args).envs(variables.iter().copied()).output().unwrap())
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lhrun"));
+        command
             .args(args)
             .current_dir(self.path())
+            .stdin(Stdio::null())
             .env_clear()
             .env("HOME", self.path())
-            .env("PATH", std::env::var_os("PATH").unwrap())
-            .envs(variables.iter().copied())
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ended { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+            .env("PATH", std::env::var_os("PATH").unwrap());
+        command
     }
 }
 
 impl Ended {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
     /// Asserts the exit code, and that standard error says all of it.
     #[track_caller]
     fn failed(&self, code: i32, said: &[&str]) {
@@ -161,8 +169,23 @@ fn a_result_for_programs_is_alone_on_standard_output() {
     let ended = lab.run(&["a.rhai", "-o", "json"]);
     assert_eq!(ended.code, 3, "{}", ended.err);
     let result: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
-    assert_eq!(result["steps"][0]["name"], "one");
+    assert_eq!((&result["verdict"], &result["steps"][0]["name"]), (&"differs".into(), &"one".into()));
     assert!(ended.err.contains("hello"));
+}
+
+#[test]
+fn ctrl_c_ends_a_run() {
+    let lab =
+        Lab::new().file("a.rhai", "step(\"wait\", || { print(\"begun\"); try { wait::sleep(1000) } catch { } });\n");
+    let mut process = lab.command(&["a.rhai"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "begun\n");
+    let killed = Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let ended = Ended::of(process.wait_with_output().unwrap());
+    ended.failed(130, &["interrupted"]);
+    assert!(!ended.err.contains("-->"), "no place: nothing is wrong there\n{}", ended.err);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::{fs, process::Command};
 
-use rexpect::session::{PtySession, spawn_command};
+use rexpect::{
+    process::{Signal, WaitStatus},
+    session::{PtySession, spawn_command},
+};
 
 /// Milliseconds to wait for what must come; generous, as it only matters when it does not come.
 const PATIENCE: u64 = 30_000;
@@ -97,4 +100,15 @@ fn ctrl_c_stops_the_line_and_not_the_session() {
     ask(&mut session, "40 + 2", "\n42");
     ask(&mut session, ":quit", "\n");
     session.exp_eof().unwrap();
+}
+
+#[test]
+fn a_session_told_to_end_leaves_nothing_running() {
+    let lab = Lab::new();
+    let mut session = lab.start(&[]);
+    session.exp_string("lhrun> ").unwrap();
+    session.process_mut().signal(Signal::SIGTERM).unwrap();
+    session.exp_eof().unwrap();
+    let status = session.process().wait().unwrap();
+    assert!(matches!(status, WaitStatus::Exited(_, 130)), "{status:?}");
 }
