@@ -217,6 +217,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_the_folder_wins_over_the_copy_in_the_binary() {
+        let (name, copy) = embedded()[0];
+        let folder = folder(&[(name, "// mine")]);
+        assert_eq!(Library::of_folder(folder.path()).document(name).unwrap().text, "// mine");
+        let embedded = Library::default().document(name).unwrap();
+        assert_eq!((embedded.name, embedded.text.as_str()), (format!("{EMBEDDED}{name}"), copy));
+    }
+
+    #[test]
     fn imports_do_not_lead_out() {
         let folder = folder(&[("secret.rhai", "fn name() { \"secret\" }"), ("runbooks/x.rhai", "")]);
         let library = Library::beside(&folder.path().join("runbooks/x.rhai"));
