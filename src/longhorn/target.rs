@@ -112,6 +112,7 @@ impl Longhorn {
         } else {
             let object = json!({"apiVersion": API_VERSION, "kind": "BackupTarget",
                 "metadata": {"name": request.name, "namespace": self.namespace}, "spec": spec});
+            changed = true;
             self.cluster.apply(&object, ApplyOptions::default()).await?.object
         };
         let asked = self.request_sync(&before, spec).await?;

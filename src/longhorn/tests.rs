@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    cluster::{ApplyOptions, ConnectOptions, WaitFor},
+    cluster::{ApplyOptions, ConnectOptions, DeleteOptions, WaitFor},
     objectstore::Store,
     sandbox::{Sandbox, SandboxOptions},
 };
@@ -90,7 +90,6 @@ fn reference(claim: &str) -> ObjectRef {
     ObjectRef::namespaced("persistentvolumeclaims", "app", claim).unwrap()
 }
 
-#[ignore = "the sandbox cannot take backups yet"]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_comes_back_after_its_cluster_is_lost() {
     let mut lab = Lab::start().await;
@@ -143,30 +142,57 @@ async fn a_claim_comes_back_after_its_cluster_is_lost() {
     lab.sandbox.stop().await.unwrap();
 }
 
-#[ignore = "the sandbox cannot take backups yet"]
+/// Puts what the real Longhorn wrote into the bucket.
+async fn put_fixtures(store: &Store) {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/longhorn");
+    let fixtures = Store::folder(&root).unwrap();
+    for object in fixtures.list("backupstore/volumes/").await.unwrap() {
+        store.put(&object.key, fixtures.get(&object.key).await.unwrap()).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_block_is_damage_and_is_named() {
-    let mut lab = Lab::start().await;
-    let volume = lab.claim("data").await;
-    let (backup, _) = lab.backup(&volume, None).await.unwrap();
+    let lab = Lab::start().await;
     let store = lab.store().await;
-    let block =
-        store.list("backupstore/volumes/").await.unwrap().into_iter().find(|object| object.key.contains("/blocks/"));
-    let key = block.expect("a formatted volume has blocks").key;
-    let body = store.get(&key).await.unwrap();
-    store.delete(&key).await.unwrap();
-    lab.rebuild().await;
-    lab.sync().await.unwrap();
-    let error = lab.restore("copy", &backup.name).await.unwrap_err();
+    put_fixtures(&store).await;
+    let synced = lab.sync().await.unwrap();
+    assert!(synced.volumes >= 3 && synced.unusable.is_empty(), "{synced:?}");
+    let backup = lab.longhorn.latest_backup("pvc-legacy", None).await.unwrap();
+    assert_eq!(backup.claim, None, "made without the label");
+
+    let objects = store.list("backupstore/volumes/").await.unwrap();
+    let mut damaged = None;
+    for object in objects.iter().filter(|object| object.key.contains("/pvc-legacy/blocks/")) {
+        let body = store.get(&object.key).await.unwrap();
+        store.delete(&object.key).await.unwrap();
+        // Not every block of the volume is one of its newest backup.
+        match lab.restore("copy", &backup.name).await {
+            Err(error) => {
+                damaged = Some((object.key.clone(), body, error));
+                break;
+            }
+            Ok(_) => {
+                lab.cluster.delete(&lab.longhorn.object(VOLUME, "copy").unwrap(), gone()).await.unwrap();
+            }
+        }
+    }
+    let (key, body, error) = damaged.expect("the backup has blocks");
     assert_eq!((error.kind(), error.kind().exit_code()), (Kind::Damaged, 3), "{error}");
-    assert!(error.message().contains(&backup.name) && error.message().contains("copy"), "{error}");
+    let block = key.rsplit('/').next().unwrap();
+    for part in [backup.name.as_str(), "pvc-legacy", "copy", block.trim_end_matches(".blk")] {
+        assert!(error.message().contains(part), "{part}: {error}");
+    }
     // With the block back, the failed volume is replaced.
     store.put(&key, body).await.unwrap();
     assert!(lab.restore("copy", &backup.name).await.unwrap().changed);
     lab.sandbox.stop().await.unwrap();
 }
 
-#[ignore = "the sandbox cannot take backups yet"]
+fn gone() -> DeleteOptions {
+    DeleteOptions { wait: Some(LIMIT), ..DeleteOptions::default() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_tells_what_nobody_can_restore() {
     let lab = Lab::start().await;
@@ -189,6 +215,82 @@ async fn a_sync_tells_what_nobody_can_restore() {
     assert_eq!(synced.unusable, [format!("{volume}/begun"), format!("{volume}/cut")]);
     let error = lab.restore("copy", "begun").await.unwrap_err();
     assert!(matches!(error.kind(), Kind::Invalid | Kind::NotFound), "{error}");
+    lab.sandbox.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_backup_tells_what_must_come_back_and_its_restore_takes_what_it_recorded() {
+    let mut lab = Lab::start().await;
+    let volume = lab.claim("data").await;
+    lab.backup(&volume, Some("recorded")).await.unwrap();
+    let store = lab.store().await;
+    let make = async |lab: &Lab| lab.longhorn.system_backup("sb1", "disabled", &store, LIMIT, &mut |_| {}).await;
+    assert_eq!(make(&lab).await.unwrap().state, "Ready");
+    assert_eq!(make(&lab).await.unwrap_err().kind(), Kind::Conflict);
+    lab.backup(&volume, Some("newer")).await.unwrap();
+
+    lab.rebuild().await;
+    lab.sync().await.unwrap();
+    assert_eq!(make(&lab).await.unwrap_err().kind(), Kind::Conflict, "the name is taken in the store");
+    let bundle = Bundle::newest(&store).await.unwrap().unwrap();
+    assert_eq!((bundle.name.as_str(), bundle.volumes.len(), bundle.claims.len()), ("sb1", 1, 1));
+    assert_eq!(Bundle::read(&store, "sb2").await.unwrap_err().hint_text(), Some("there are: sb1"));
+    let backups = lab.longhorn.backups(None).await.unwrap();
+    let set = expected(None, Some(&bundle.inventory()), bundle.moment(), &backups, None);
+    let wanted = &set.volumes[0];
+    assert_eq!((wanted.claim.as_deref(), wanted.source.as_deref()), (Some("app/data"), Some("bundle")));
+    assert_eq!((wanted.backup.as_deref(), wanted.recorded_backup.as_deref()), (Some("newer"), Some("recorded")));
+    assert!(wanted.skew_seconds.is_some() && wanted.unknown.is_empty(), "{wanted:?}");
+
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "app"}});
+    lab.cluster.apply(&namespace, ApplyOptions::default()).await.unwrap();
+    let restored = lab.longhorn.system_restore("sb1", LIMIT, &mut |_| {}).await.unwrap();
+    assert_eq!(restored.state, "Completed");
+    let back = lab.longhorn.volume(&volume).await.unwrap();
+    assert_eq!(back.from_backup, "recorded", "not the newest: this is why volumes are restored one by one");
+    lab.sandbox.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn former_objects_shape_the_new_ones() {
+    let mut lab = Lab::start().await;
+    let volume = lab.claim("data").await;
+    let (backup, _) = lab.backup(&volume, None).await.unwrap();
+    let former_claim = lab.cluster.get(&reference("data")).await.unwrap();
+    let former_pv =
+        lab.cluster.get(&ObjectRef::new("pv", fields::text(&former_claim, "/spec/volumeName")).unwrap()).await.unwrap();
+    lab.rebuild().await;
+    lab.sync().await.unwrap();
+    lab.restore(&volume, &backup.name).await.unwrap();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "app"}});
+    lab.cluster.apply(&namespace, ApplyOptions::default()).await.unwrap();
+    // A claim that something else made first, for a volume of its own.
+    let squatter = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "app"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "longhorn",
+            "resources": {"requests": {"storage": "32Mi"}}}});
+    lab.cluster.apply(&squatter, ApplyOptions::default()).await.unwrap();
+    let bound = WaitFor::parse("jsonpath={.status.phase}=Bound").unwrap();
+    lab.cluster.wait(&reference("data"), &bound, LIMIT).await.unwrap();
+    let wishes = Wishes { former_pv: Some(former_pv), former_claim: Some(former_claim), ..Wishes::default() };
+    let request = BindRequest { volume: volume.clone(), claim: reference("data"), wishes, limit: LIMIT };
+    let taken = lab.longhorn.bind(&request).await.unwrap_err();
+    assert!(taken.kind() == Kind::Conflict && taken.hint_text().unwrap().contains("GitOps"), "{taken:?}");
+    lab.cluster.delete(&reference("data"), gone()).await.unwrap();
+    assert_eq!(
+        lab.longhorn.create_pv(&volume, Some(&reference("data")), &request.wishes).await.unwrap().1.as_str(),
+        "created"
+    );
+    assert_eq!(lab.longhorn.create_claim(&request).await.unwrap().as_str(), "created");
+    assert_eq!(lab.longhorn.create_claim(&request).await.unwrap().as_str(), "unchanged");
+    let claim = lab.cluster.get(&reference("data")).await.unwrap();
+    assert_eq!(fields::text(&claim, "/metadata/labels/team"), "db");
+    assert_eq!(fields::text(&claim, "/spec/storageClassName"), "longhorn");
+    assert_eq!(lab.longhorn.volume_of(&reference("data")).await.unwrap(), volume);
+
+    // The claim is deleted and made again: its PersistentVolume, released and kept, is taken again.
+    lab.cluster.delete(&reference("data"), gone()).await.unwrap();
+    assert!(lab.longhorn.bind(&request).await.unwrap().changed);
+    assert_eq!(lab.longhorn.volume_of(&reference("data")).await.unwrap(), volume);
     lab.sandbox.stop().await.unwrap();
 }
 
