@@ -43,7 +43,8 @@ pub struct Config {
 pub struct Bucket {
     endpoint: Option<String>,
     region: Option<String>,
-    bucket: String,
+    #[serde(rename = "bucket")]
+    name: String,
     #[serde(default)]
     prefix: String,
     /// A PEM file with the certificates to trust; relative to the configuration file.
@@ -107,7 +108,7 @@ impl Config {
     /// The bucket to work with, completed from the AWS variables; nothing when no bucket is configured.
     pub fn store(&self) -> Result<Option<StoreConfig>> {
         let Some(bucket) = &self.store else { return Ok(None) };
-        let mut store = StoreConfig::from_env(&bucket.bucket, &bucket.prefix)?;
+        let mut store = StoreConfig::from_env(&bucket.name, &bucket.prefix)?;
         if let Some(path) = &bucket.ca {
             let path = self.folder().join(path);
             let text = fs::read_to_string(&path).map_err(|error| {

@@ -62,15 +62,10 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 /// Does it and returns the exit code.
 fn dispatch(cli: Cli, terminal: &Terminal) -> Result<u8, Failure> {
-    let command = match cli.command {
-        Some(command) => command,
-        None => {
-            if !io::stdin().is_terminal() {
-                terminal.line(Cli::command().render_help());
-            }
-            Command::Repl(repl::Args {})
-        }
-    };
+    if cli.command.is_none() && !io::stdin().is_terminal() {
+        terminal.line(Cli::command().render_help());
+    }
+    let command = cli.command.unwrap_or(Command::Repl(repl::Args {}));
     if let Command::Completions(args) = &command {
         completions::run(args);
         return Ok(0);

@@ -8,7 +8,7 @@ use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::{
     Result,
     cluster::ConnectOptions,
-    script::{Library, Settings},
+    script::{Library, Settings, Site},
 };
 
 /// The cluster and the bucket of one run.
@@ -31,7 +31,8 @@ impl Place {
             namespace: setting.globals.namespace.clone(),
         };
         let store = setting.config.store()?;
-        let site = setting.config.site.clone().map(|commands| site::Commands::new(setting, &cluster, commands));
+        let commands = setting.config.site.clone();
+        let site = commands.map(|commands| Arc::new(site::Commands::new(setting, &cluster, commands)) as Arc<dyn Site>);
         let settings = Settings { library, cluster, store, parameters, site };
         Ok(Self {
             settings,
@@ -60,8 +61,13 @@ impl Place {
             namespace: setting.globals.namespace.clone(),
         };
         let sandbox = Arc::new(sandbox);
-        let site: Arc<dyn crate::script::Site> = Arc::new(site::Embedded(sandbox.clone()));
-        let settings = Settings { library, cluster, store: Some(store), parameters, site: Some(site) };
+        let settings = Settings {
+            library,
+            cluster,
+            store: Some(store),
+            parameters,
+            site: Some(Arc::new(site::Embedded(sandbox.clone()))),
+        };
         Ok(Self { settings, sandbox: Some(sandbox) })
     }
 
@@ -74,7 +80,6 @@ impl Place {
     pub fn close(self, setting: &Setting) -> Result<()> {
         #[cfg(feature = "sandbox")]
         if let Some(sandbox) = self.sandbox {
-            drop(self.settings);
             return stop(setting, &sandbox);
         }
         let _ = setting;

@@ -34,15 +34,11 @@ pub fn find(word: &str) -> Result<(Document, Library)> {
         return Ok((document, Library::of_folder(Path::new(""))));
     }
     let path = Path::new(word);
-    let document = match fs::metadata(path) {
-        Ok(about) if !about.is_file() => {
-            return Err(Error::new(Kind::Usage, format!("{word} is not a file")).hint("name a runbook"));
-        }
-        Ok(_) => fs::File::open(path).and_then(|file| Ok((file, word.to_owned()))),
-        Err(error) => Err(error),
-    };
-    let document = match document {
-        Ok((file, name)) => Document { text: read(file, &name)?, name },
+    if path.is_dir() {
+        return Err(Error::new(Kind::Usage, format!("{word} is a folder")).hint("name a runbook in it"));
+    }
+    let document = match fs::File::open(path) {
+        Ok(file) => Document { text: read(file, word)?, name: word.to_owned() },
         Err(error) if error.kind() == io::ErrorKind::NotFound => copy(path).ok_or_else(|| missing(path))?,
         Err(error) => return Err(Error::new(Kind::Usage, format!("cannot read the runbook {word}")).source(error)),
     };
@@ -152,7 +148,7 @@ mod tests {
         assert!(read(io::repeat(b' '), "x").unwrap_err().message().contains("4 MiB"));
         assert_eq!(read(&b"log(1)"[..], "x").unwrap(), "log(1)");
         let folder = tempfile::tempdir().unwrap();
-        assert!(find(folder.path().to_str().unwrap()).unwrap_err().message().contains("is not a file"));
+        assert!(find(folder.path().to_str().unwrap()).unwrap_err().message().contains("is a folder"));
     }
 
     #[test]

@@ -40,7 +40,7 @@ const LAST_LINES: Duration = Duration::from_millis(300);
 pub struct Commands {
     name: String,
     folder: PathBuf,
-    commands: config::Site,
+    configured: config::Site,
     terminal: Terminal,
     interrupts: Interrupts,
 }
@@ -51,16 +51,16 @@ impl Site for Commands {
     }
 
     fn teardown(&self) -> BoxFuture<'_, Result<()>> {
-        self.run("teardown", &self.commands.teardown).boxed()
+        self.run("teardown", &self.configured.teardown).boxed()
     }
 
     fn rebuild(&self) -> BoxFuture<'_, Result<()>> {
-        self.run("rebuild", &self.commands.rebuild).boxed()
+        self.run("rebuild", &self.configured.rebuild).boxed()
     }
 
     fn deploy(&self) -> BoxFuture<'_, Result<()>> {
         async move {
-            match &self.commands.deploy {
+            match &self.configured.deploy {
                 Some(command) => self.run("deploy", command).await,
                 None => Ok(()),
             }
@@ -70,16 +70,16 @@ impl Site for Commands {
 }
 
 impl Commands {
-    /// The commands as a script's site, named as the cluster's context.
-    pub fn new(setting: &Setting, cluster: &ConnectOptions, commands: config::Site) -> Arc<dyn Site> {
+    /// The commands for that cluster; the site is named as the cluster's context.
+    pub fn new(setting: &Setting, cluster: &ConnectOptions, configured: config::Site) -> Self {
         let context = setting.runtime.block_on(Cluster::context_of(cluster)).ok().flatten();
-        Arc::new(Self {
+        Self {
             name: context.unwrap_or_else(|| "the cluster of lhrun.toml".to_owned()),
             folder: setting.config.folder().to_owned(),
-            commands,
+            configured,
             terminal: setting.terminal.clone(),
             interrupts: setting.interrupts.clone(),
-        })
+        }
     }
 
     async fn run(&self, what: &str, command: &str) -> Result<()> {
@@ -193,9 +193,9 @@ mod tests {
 
     fn commands(folder: &std::path::Path, rebuild: &str) -> (Commands, Captured) {
         let (terminal, captured) = Terminal::captured();
-        let commands = config::Site { teardown: "exit 3".into(), rebuild: rebuild.into(), deploy: None };
+        let configured = config::Site { teardown: "exit 3".into(), rebuild: rebuild.into(), deploy: None };
         let (folder, interrupts) = (folder.to_owned(), Interrupts::default());
-        (Commands { name: "test".into(), folder, commands, terminal, interrupts }, captured)
+        (Commands { name: "test".into(), folder, configured, terminal, interrupts }, captured)
     }
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {

@@ -20,7 +20,7 @@ struct Ended {
 
 impl Lab {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
     fn path(&self) -> &Path {
@@ -28,7 +28,7 @@ impl Lab {
     }
 
     fn file(self, name: &str, text: &str) -> Self {
-        fs::write(self.path().join(name), text).unwrap();
+        fs::write(self.path().join(name), text).expect("the file is written");
         self
     }
 
@@ -37,7 +37,7 @@ impl Lab {
     }
 
     fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Ended {
-        Ended::of(self.command(args).envs(variables.iter().copied()).output().unwrap())
+        Ended::of(self.command(args).envs(variables.iter().copied()).output().expect("lhrun starts"))
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -48,15 +48,19 @@ impl Lab {
             .stdin(Stdio::null())
             .env_clear()
             .env("HOME", self.path())
-            .env("PATH", std::env::var_os("PATH").unwrap());
+            .env("PATH", std::env::var_os("PATH").expect("a path"));
         command
     }
 }
 
 impl Ended {
     fn of(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        Self {
+            code: output.status.code().expect("no signal ended it"),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
     }
 
     /// Asserts the exit code, and that standard error says all of it.
@@ -86,7 +90,7 @@ fn a_missing_runbook() {
     lab.run(&["resotre.rhai"]).failed(2, &["error: there is no runbook resotre.rhai", "did you mean restore.rhai?"]);
     lab.run(&["run", "ful-restore"]).failed(2, &["there is no runbook ful-restore", "full-restore (inside lhrun)"]);
     lab.run(&["sandbx", "up"]).failed(2, &["'sandbx'", "did you mean sandbox?"]);
-    lab.run(&["run", "."]).failed(2, &["is not a file"]);
+    lab.run(&["run", "."]).failed(2, &["is a folder"]);
 }
 
 #[test]
@@ -140,6 +144,17 @@ fn no_cluster() {
         let looked = ["no Kubernetes cluster is configured", "$KUBECONFIG", ".kube/config", "k3s.yaml", "--sandbox"];
         lab.run(&["a.rhai"]).failed(6, &looked);
     }
+}
+
+#[test]
+fn wrong_credentials() {
+    let cluster = crate::lab::Lab::up();
+    let config = fs::read_to_string(&cluster.access.kubeconfig).unwrap();
+    let token = config.lines().find_map(|line| line.trim().strip_prefix("token: ")).unwrap().trim_matches('"');
+    let lab = Lab::new().file("a.rhai", "kube::list(\"pods\");\n").file("config", &config.replace(token, "wrong"));
+    let ended = lab.run(&["a.rhai", "--kubeconfig", "config"]);
+    ended.failed(6, &["config, context ", "https://127.0.0.1:"]);
+    assert!(!ended.err.contains("wrong"), "{}", ended.err);
 }
 
 #[test]

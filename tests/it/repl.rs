@@ -16,7 +16,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        Self { home: tempfile::tempdir().unwrap() }
+        Self { home: tempfile::tempdir().expect("a temporary folder") }
     }
 
     fn start(&self, variables: &[(&str, &str)]) -> PtySession {
@@ -25,11 +25,11 @@ impl Lab {
             .current_dir(self.home.path())
             .env_clear()
             .env("HOME", self.home.path())
-            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("PATH", std::env::var_os("PATH").expect("a path"))
             .env("TERM", "xterm")
             .envs(variables.iter().copied());
-        let mut session = spawn_command(command, Some(PATIENCE)).unwrap();
-        session.exp_string(":help for help").unwrap();
+        let mut session = spawn_command(command, Some(PATIENCE)).expect("lhrun starts");
+        session.exp_string(":help for help").expect("a greeting");
         session
     }
 }
@@ -37,9 +37,9 @@ impl Lab {
 /// Types a line and waits for the answer.
 #[track_caller]
 fn ask(session: &mut PtySession, line: &str, answer: &str) -> String {
-    session.exp_string("lhrun> ").unwrap();
-    session.send_line(line).unwrap();
-    session.exp_string(answer).unwrap()
+    session.exp_string("lhrun> ").expect("a prompt");
+    session.send_line(line).expect("it is typed");
+    session.exp_string(answer).expect("an answer")
 }
 
 #[test]
