@@ -102,7 +102,7 @@ fn log_to(terminal: &Terminal, verbose: u8) {
         1 => "warn,lhrun=info",
         _ => "info,lhrun=debug,kube=debug",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},s3s=off")));
     let log = terminal.clone();
     // A second subscriber in one process is a programming error that costs only the log.
     let _ = tracing_subscriber::fmt()

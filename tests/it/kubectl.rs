@@ -77,7 +77,7 @@ fn a_database(lab: &Lab) {
     lab.kubectl("get volumes.longhorn.io -n longhorn-system").success().says("attached").says("healthy");
 
     let psql = "exec -n postgres-test postgres-test-0 -- psql -U postgres -d app -At -c";
-    lab.kubectl(&format!("{psql} SELECT+1")).failure().says("syntax error");
+    lab.kubectl(&format!("{psql} NONSENSE")).code(1).says("syntax error");
     lab.kubectl_with("exec -i -n postgres-test postgres-test-0 -- psql -U postgres -d app -At", "SELECT 6 * 7;\n")
         .success()
         .says("42");
