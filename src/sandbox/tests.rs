@@ -1,6 +1,6 @@
 //! The whole sandbox, with an application on it.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, process::Command};
 
 use serde_json::Value;
 

@@ -1,5 +1,7 @@
 //! Integration tests: the `lhrun` binary over the embedded cluster.
 
+#![allow(clippy::unwrap_used)]
+
 mod architecture;
 mod bucket;
 mod cli;
