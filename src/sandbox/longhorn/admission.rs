@@ -47,9 +47,24 @@ impl Admission for LonghornAdmission {
     }
 }
 
+/// Kinds whose mutators replace fields of the spec, which fails when there is none.
+const NEED_SPEC: [&str; 4] = ["backups", "recurringjobs", "systembackups", "volumes"];
+/// Kinds that Longhorn cleans up after. Jobs, settings, system restores and nodes have none.
+const WITH_FINALIZER: [&str; 11] = [
+    "backingimages",
+    "backupbackingimages",
+    "backups",
+    "backuptargets",
+    "backupvolumes",
+    "engines",
+    "replicas",
+    "snapshots",
+    "systembackups",
+    "volumeattachments",
+    "volumes",
+];
+
 fn write(plural: &str, old: Option<&Value>, object: &mut Value, cluster: &Cluster<'_>) -> Result<(), Refusal> {
-    // Their mutators replace fields of the spec, which fails when there is none.
-    const NEED_SPEC: [&str; 4] = ["backups", "recurringjobs", "systembackups", "volumes"];
     if NEED_SPEC.contains(&plural) && !object["spec"].is_object() {
         return Err(Refusal {
             code: 500,
@@ -62,20 +77,6 @@ fn write(plural: &str, old: Option<&Value>, object: &mut Value, cluster: &Cluste
     if object["metadata"]["deletionTimestamp"].is_string() {
         return Ok(());
     }
-    // Jobs, settings, system restores and nodes have none.
-    const WITH_FINALIZER: [&str; 11] = [
-        "backingimages",
-        "backupbackingimages",
-        "backups",
-        "backuptargets",
-        "backupvolumes",
-        "engines",
-        "replicas",
-        "snapshots",
-        "systembackups",
-        "volumeattachments",
-        "volumes",
-    ];
     if WITH_FINALIZER.contains(&plural) {
         add_finalizer(object);
     }

@@ -1,4 +1,4 @@
-//! BackupVolumes: the backups of one volume as the bucket has them (`backup_volume_controller`).
+//! `BackupVolume`s: the backups of one volume as the bucket has them (`backup_volume_controller`).
 
 use std::collections::BTreeSet;
 

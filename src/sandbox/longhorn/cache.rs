@@ -169,7 +169,9 @@ impl Cache {
         }
     }
 
-    fn take(&self, resource: Resource, object: DynamicObject, notify: &impl Fn(Change)) {
+    fn take(&self, resource: Resource, mut object: DynamicObject, notify: &impl Fn(Change)) {
+        // Most of an object, and nothing to a controller.
+        object.metadata.managed_fields = None;
         let object = Arc::new(object);
         self.apply(resource, &object);
         // Told even when our own write made it known: others than the writer may wait for it.

@@ -109,7 +109,7 @@ impl Context {
             .map_err(|error| Error::new(Kind::Invalid, format!("{named} cannot be written")).source(error))?;
         let namespace = object.namespace();
         let api = self.api(resource, namespace.as_deref());
-        let created = api.create(&PostParams::default(), &object).await.map_err(|error| api_error(error, &named))?;
+        let created = api.create(&PostParams::default(), &object).await.map_err(|error| api_error(&error, &named))?;
         Ok(self.known(resource, created))
     }
 
@@ -130,7 +130,7 @@ impl Context {
         let name = object.name_any();
         let api = self.api(resource, object.metadata.namespace.as_deref());
         let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(change)).await;
-        Ok(self.known(resource, patched.map_err(|error| api_error(error, &format!("{} {name}", resource.kind())))?))
+        Ok(self.known(resource, patched.map_err(|error| api_error(&error, &format!("{} {name}", resource.kind())))?))
     }
 
     /// Merges `status` into an object's status, unless it is already so.
@@ -142,7 +142,7 @@ impl Context {
         let api = self.api(resource, object.metadata.namespace.as_deref());
         let change = Patch::Merge(json!({"status": status}));
         let patched = api.patch_status(&name, &PatchParams::default(), &change).await;
-        Ok(self.known(resource, patched.map_err(|error| api_error(error, &format!("{} {name}", resource.kind())))?))
+        Ok(self.known(resource, patched.map_err(|error| api_error(&error, &format!("{} {name}", resource.kind())))?))
     }
 
     /// Asks for an object's deletion; one that is gone already is fine.
@@ -151,7 +151,7 @@ impl Context {
         let api = self.api(resource, object.metadata.namespace.as_deref());
         match api.delete(&name, &DeleteParams::background()).await {
             Ok(_) => Ok(()),
-            Err(error) => gone_is_fine(api_error(error, &format!("{} {name}", resource.kind()))),
+            Err(error) => gone_is_fine(api_error(&error, &format!("{} {name}", resource.kind()))),
         }
     }
 
@@ -183,7 +183,7 @@ impl Context {
         // The answer may show an object that is gone by now: left to the watch.
         match api.patch(&name, &PatchParams::default(), &change).await {
             Ok(_) => Ok(()),
-            Err(error) => gone_is_fine(api_error(error, &format!("{} {name}", resource.kind()))),
+            Err(error) => gone_is_fine(api_error(&error, &format!("{} {name}", resource.kind()))),
         }
     }
 
@@ -246,7 +246,8 @@ impl Context {
         }
     }
 
-    fn known(&self, resource: Resource, object: DynamicObject) -> Object {
+    fn known(&self, resource: Resource, mut object: DynamicObject) -> Object {
+        object.metadata.managed_fields = None;
         let object = Arc::new(object);
         self.cache.apply(resource, &object);
         object
@@ -258,8 +259,8 @@ fn gone_is_fine(error: Error) -> Result<()> {
 }
 
 /// The API's answer as one of our errors; its message is kept word for word.
-pub(super) fn api_error(error: kube::Error, what: &str) -> Error {
-    let (kind, text) = match &error {
+pub(super) fn api_error(error: &kube::Error, what: &str) -> Error {
+    let (kind, text) = match error {
         kube::Error::Api(status) => {
             let kind = match status.code {
                 404 => Kind::NotFound,

@@ -137,7 +137,7 @@ impl Installer<'_> {
         };
         let api = self.api(&Resource::BackupTarget.api_resource(), Some(&self.options.namespace));
         let found = api.get_opt(names::DEFAULT_TARGET).await;
-        let found = found.map_err(|error| api_error(error, "BackupTarget default"))?;
+        let found = found.map_err(|error| api_error(&error, "BackupTarget default"))?;
         match found {
             None => {
                 let object = json!({"metadata": {"name": names::DEFAULT_TARGET}, "spec": spec});
@@ -147,13 +147,13 @@ impl Installer<'_> {
                 let mut change = json!({"spec": spec});
                 change["spec"]["syncRequestedAt"] = names::now().into();
                 let patched = api.patch(names::DEFAULT_TARGET, &PatchParams::default(), &Patch::Merge(change)).await;
-                patched.map(|_| ()).map_err(|error| api_error(error, "BackupTarget default"))
+                patched.map(|_| ()).map_err(|error| api_error(&error, "BackupTarget default"))
             }
             Some(_) => Ok(()),
         }
     }
 
-    /// The Secret, and the ConfigMap from which a real installation makes its default target.
+    /// The Secret, and the `ConfigMap` from which a real installation makes its default target.
     async fn secret(&self, target: &TargetOptions) -> Result<()> {
         let meta = |name: &str| kube::core::ObjectMeta {
             name: Some(name.to_owned()),
@@ -214,7 +214,9 @@ impl Installer<'_> {
         exists_is_fine(api.create(&PostParams::default(), &object).await, &what)?;
         if let Some(status) = status {
             let change = Patch::Merge(json!({"status": status}));
-            api.patch_status(&name, &PatchParams::default(), &change).await.map_err(|error| api_error(error, &what))?;
+            api.patch_status(&name, &PatchParams::default(), &change)
+                .await
+                .map_err(|error| api_error(&error, &what))?;
         }
         Ok(())
     }
@@ -238,7 +240,7 @@ fn storage_classes() -> [Value; 2] {
 }
 
 fn exists_is_fine<T: std::fmt::Debug>(result: kube::Result<T>, what: &str) -> Result<()> {
-    match result.map_err(|error| api_error(error, what)) {
+    match result.map_err(|error| api_error(&error, what)) {
         Err(error) if error.kind() == Kind::Conflict => Ok(()),
         other => other.map(|_| ()),
     }

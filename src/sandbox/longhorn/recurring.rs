@@ -1,4 +1,4 @@
-//! Recurring jobs: a CronJob for each, a Job when its time has come or somebody makes one from it, and what the job
+//! Recurring jobs: a `CronJob` for each, a Job when its time has come or somebody makes one from it, and what the job
 //! does (`app/recurringjob`).
 
 mod run;
@@ -18,14 +18,14 @@ use super::{
 };
 use crate::{Error, Kind, Result};
 
-/// Label on a CronJob, its Jobs and their pods: the recurring job's name.
+/// Label on a `CronJob`, its Jobs and their pods: the recurring job's name.
 const LABEL: &str = "recurring-job.longhorn.io";
 /// Says to Kubernetes' own controller that these Jobs are not for it: nothing is there to run their pods.
 const MANAGED_BY: &str = "longhorn.io/recurring-job";
 /// The clock is looked at again at least that often, because it may be set.
 const LONGEST_SLEEP: Duration = Duration::from_mins(5);
 
-/// Keeps the CronJob, and makes a Job when it is time.
+/// Keeps the `CronJob`, and makes a Job when it is time.
 pub(super) async fn reconcile(context: &Context, name: &str) -> Result<Again> {
     let crons = |context: &Context| context.crons.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     let Some(job) = context.get(Resource::RecurringJob, name).filter(|job| !job.deleting()) else {

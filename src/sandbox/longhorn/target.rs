@@ -51,9 +51,9 @@ async fn poll(context: &Context, target: &DynamicObject) -> Result<Again> {
         if poll.0 != interval {
             *poll = (interval, Instant::now());
         }
-        let passed = poll.1.elapsed();
-        if passed < interval {
-            return Ok(Some(interval - passed));
+        let left = interval.saturating_sub(poll.1.elapsed());
+        if !left.is_zero() {
+            return Ok(Some(left));
         }
         poll.1 = Instant::now();
         interval
@@ -80,13 +80,12 @@ pub(super) fn synced_at(object: &DynamicObject, started: &str) -> String {
 
 /// A changed credential Secret of the target `default` is tried at once; other targets wait for their next poll.
 pub(super) async fn secret_changed(context: &Context, secret: &str) -> Result<Again> {
-    match context.get(Resource::BackupTarget, names::DEFAULT_TARGET) {
-        Some(target) if target.text("/spec/credentialSecret") == secret => {
-            request_sync(context, Resource::BackupTarget, &target).await?;
-            // Twice within a second the request is the same, and no change would tell of it.
-            context.queue.add(Task::BackupTarget(names::DEFAULT_TARGET.to_owned()));
-        }
-        _ => {}
+    if let Some(target) = context.get(Resource::BackupTarget, names::DEFAULT_TARGET)
+        && target.text("/spec/credentialSecret") == secret
+    {
+        request_sync(context, Resource::BackupTarget, &target).await?;
+        // Twice within a second the request is the same, and no change would tell of it.
+        context.queue.add(Task::BackupTarget(names::DEFAULT_TARGET.to_owned()));
     }
     Ok(None)
 }
@@ -245,8 +244,8 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_go_writes_them() {
-        assert_eq!(go_duration("5m0s"), Some(Duration::from_secs(300)));
-        assert_eq!(go_duration("1h30m"), Some(Duration::from_secs(5400)));
+        assert_eq!(go_duration("5m0s"), Some(Duration::from_mins(5)));
+        assert_eq!(go_duration("1h30m"), Some(Duration::from_mins(90)));
         assert_eq!(go_duration("1.5s"), Some(Duration::from_millis(1500)));
         assert_eq!(go_duration("0s"), Some(Duration::ZERO));
         for bad in ["300", "", "5x", "m", "-5s"] {

@@ -28,6 +28,7 @@ pub(super) async fn reconcile(context: &Context, name: &str) -> Result<Again> {
         remove(context, &volume).await?;
         return Ok(None);
     }
+    let volume = follow_claim(context, &volume).await?;
     let volume = join_default_group(context, &volume).await?;
     attachment::ensure(context, &volume).await?;
     let engine = engine::ensure(context, &volume).await?;
@@ -75,6 +76,10 @@ async fn step(context: &Context, volume: &DynamicObject) -> Result<()> {
                 "frontendDisabled": volume.flag("/status/restoreRequired")})
         }
         ("attaching" | "attached", None) => json!({"state": "detaching"}),
+        // Attached for its restore only: pods get it anew, with a block device.
+        ("attached", Some(_)) if volume.flag("/status/frontendDisabled") && !volume.flag("/status/restoreRequired") => {
+            json!({"state": "detaching"})
+        }
         ("detaching", _) => {
             engine::stop(context, volume).await?;
             let robustness = if faulted { "faulted" } else { "unknown" };
@@ -97,6 +102,23 @@ fn first_conditions(volume: &DynamicObject) -> Value {
         }
     }
     Value::Array(list)
+}
+
+/// A claim with the label `source` decides the volume's jobs: what is set on the volume itself is undone.
+async fn follow_claim(context: &Context, volume: &Object) -> Result<Object> {
+    let Some(claim) = claim::of(context, volume) else { return Ok(volume.clone()) };
+    if claim.label(names::LABEL_JOB_SOURCE) != "enabled" {
+        return Ok(volume.clone());
+    }
+    let is_job = |key: &&String| key.starts_with(names::LABEL_JOB_GROUP) || key.starts_with(names::LABEL_JOB);
+    let mut labels = serde_json::Map::new();
+    for key in volume.labels().keys().filter(is_job) {
+        labels.insert(key.clone(), Value::Null);
+    }
+    for (key, value) in claim.labels().iter().filter(|(key, _)| is_job(key) && *key != names::LABEL_JOB_SOURCE) {
+        labels.insert(key.clone(), value.clone().into());
+    }
+    context.merge(Resource::Volume, volume, json!({"metadata": {"labels": labels}})).await
 }
 
 /// A volume without any job label joins the group `default`, and nothing ever takes it out again.

@@ -66,7 +66,7 @@ pub(super) async fn collect(context: &Context) -> Result<BTreeMap<String, Vec<Va
 /// All objects of a kind; a kind the server does not know has none.
 async fn list(context: &Context, kind: &BundleKind) -> Result<Vec<Value>> {
     let api = kind.api(context, &context.options.namespace);
-    match api.list(&ListParams::default()).await.map_err(|error| api_error(error, kind.plural)) {
+    match api.list(&ListParams::default()).await.map_err(|error| api_error(&error, kind.plural)) {
         Ok(list) => Ok(list.items.iter().map(value).collect()),
         Err(error) if error.kind() == Kind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),

@@ -38,6 +38,12 @@ const SKIPPED_AT: &str = "longhorn.io/last-skipped-system-restored-at";
 const RETRY: Duration = Duration::from_millis(250);
 const LIMIT: Duration = Duration::from_hours(24);
 
+/// Kinds whose objects are overwritten when they exist.
+const REPLACED: [&BundleKind; 7] =
+    [&SERVICES, &CLUSTER_ROLES, &CLUSTER_ROLE_BINDINGS, &ROLES, &ROLE_BINDINGS, &CONFIG_MAPS, &DEPLOYMENTS];
+/// Kinds whose objects are left alone when they exist.
+const KEPT: [&BundleKind; 5] = [&SERVICE_ACCOUNTS, &STORAGE_CLASSES, &BACKUP_TARGETS, &BACKING_IMAGES, &RECURRING_JOBS];
+
 pub(super) struct Rollout<'a> {
     context: &'a Context,
     restore: Object,
@@ -106,10 +112,6 @@ impl<'a> Rollout<'a> {
                 .map(|object| Item { object, done: false, missing: false })
                 .collect())
         };
-        const REPLACED: [&BundleKind; 7] =
-            [&SERVICES, &CLUSTER_ROLES, &CLUSTER_ROLE_BINDINGS, &ROLES, &ROLE_BINDINGS, &CONFIG_MAPS, &DEPLOYMENTS];
-        const KEPT: [&BundleKind; 5] =
-            [&SERVICE_ACCOUNTS, &STORAGE_CLASSES, &BACKUP_TARGETS, &BACKING_IMAGES, &RECURRING_JOBS];
         let of = |kinds: &[&'static BundleKind]| -> Result<Vec<_>> {
             kinds.iter().map(|kind| Ok((*kind, items(kind)?))).collect()
         };
@@ -199,7 +201,7 @@ impl<'a> Rollout<'a> {
 
     async fn find(&self, kind: &BundleKind, item: &Item) -> Result<Option<DynamicObject>> {
         let api = kind.api(self.context, item.namespace());
-        api.get_opt(item.name()).await.map_err(|error| api_error(error, item.name()))
+        api.get_opt(item.name()).await.map_err(|error| api_error(&error, item.name()))
     }
 
     async fn create(&self, kind: &BundleKind, item: &mut Item) -> Result<()> {
@@ -212,7 +214,7 @@ impl<'a> Rollout<'a> {
         let object: DynamicObject = serde_json::from_value(object)
             .map_err(|error| Error::new(Kind::Invalid, item.name().to_owned()).source(error))?;
         let api = kind.api(self.context, item.namespace());
-        match api.create(&PostParams::default(), &object).await.map_err(|error| api_error(error, item.name())) {
+        match api.create(&PostParams::default(), &object).await.map_err(|error| api_error(&error, item.name())) {
             Err(error) if error.kind() == Kind::Conflict => {}
             other => drop(other?),
         }
@@ -223,7 +225,7 @@ impl<'a> Rollout<'a> {
     async fn patch(&self, kind: &BundleKind, item: &mut Item, change: Value) -> Result<()> {
         let api = kind.api(self.context, item.namespace());
         let patched = api.patch(item.name(), &PatchParams::default(), &Patch::Merge(change)).await;
-        patched.map_err(|error| api_error(error, item.name()))?;
+        patched.map_err(|error| api_error(&error, item.name()))?;
         item.done = true;
         Ok(())
     }
@@ -275,7 +277,7 @@ impl<'a> Rollout<'a> {
         let api = ENGINE_IMAGES.api(self.context, item.namespace());
         let change = Patch::Merge(json!({"status": status}));
         let patched = api.patch_status(item.name(), &PatchParams::default(), &change).await;
-        patched.map(drop).map_err(|error| api_error(error, item.name()))
+        patched.map(drop).map_err(|error| api_error(&error, item.name()))
     }
 
     async fn setting(&self, item: &mut Item) -> Result<()> {
@@ -333,7 +335,7 @@ impl<'a> Rollout<'a> {
         Ok(())
     }
 
-    /// PersistentVolumes of a volume that could not be created are left out; of the claims only those whose volume has
+    /// `PersistentVolume`s of a volume that could not be created are left out; of the claims only those whose volume has
     /// the same name as Longhorn's, because that is what is compared.
     async fn skip_dependents(&self, volume: &str, persistent_volumes: &mut [Item], claims: &mut [Item]) {
         let of_volume =
@@ -373,7 +375,7 @@ impl<'a> Rollout<'a> {
         }
         let volume = item.object.text("/spec/volumeName");
         let api = VOLUMES_OF_CLUSTER.api(self.context, "");
-        let found = api.get_opt(volume).await.map_err(|error| api_error(error, volume))?;
+        let found = api.get_opt(volume).await.map_err(|error| api_error(&error, volume))?;
         if found.is_none() {
             return Err(Error::new(Kind::NotFound, format!("persistentvolume \"{volume}\" not found")));
         }

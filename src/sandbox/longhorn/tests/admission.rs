@@ -10,7 +10,7 @@ async fn refused(lab: &Lab, resource: Resource, object: Value, code: u16, words:
     assert_eq!(status.code, code, "{}", status.message);
 }
 
-fn volume(spec: Value) -> Value {
+fn volume(spec: &Value) -> Value {
     let mut whole = json!({"size": "16777216", "frontend": "blockdev"});
     whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     json!({"metadata": {"name": "v1"}, "spec": whole})
@@ -32,11 +32,11 @@ async fn volumes_are_refused_for_what_longhorn_refuses() {
         (json!({"migratable": true}), "migratable volumes"),
         (json!({"dataLocality": "strict-local", "numberOfReplicas": 2}), "number of replica should be 1"),
     ] {
-        refused(&lab, Resource::Volume, volume(spec), 422, words).await;
+        refused(&lab, Resource::Volume, volume(&spec), 422, words).await;
     }
     refused(&lab, Resource::Volume, json!({"metadata": {"name": "v1"}}), 500, "replace operation does not apply").await;
     let long = lab.create(Resource::Volume, {
-        let mut object = volume(json!({}));
+        let mut object = volume(&json!({}));
         object["metadata"]["name"] = "a-name-that-is-longer-than-forty-characters-by-far".into();
         object
     });

@@ -213,3 +213,29 @@ async fn a_recurring_job_backs_up_attached_volumes_and_keeps_some() {
     lab.stop().await;
     bucket.stop().await;
 }
+
+#[tokio::test]
+async fn an_older_backup_of_a_grown_volume_comes_back_in_the_new_size() {
+    let bucket = Bucket::start().await;
+    let lab = Lab::start(bucket.options()).await;
+    lab.wait(Resource::BackupTarget, "default", |t| t["status"]["lastSyncedAt"].is_string()).await;
+    lab.volume("v1", json!({})).await;
+    lab.write("v1", "file", b"content").await;
+    lab.back_up("v1", "b1", json!({})).await;
+    lab.patch(Resource::Volume, "v1", json!({"spec": {"size": "33554432"}})).await.unwrap();
+    lab.wait(Resource::Engine, "v1-e-0", |e| e["status"]["currentSize"] == "33554432").await;
+    let grown = lab.back_up("v1", "b2", json!({})).await;
+    assert_eq!(grown["status"]["volumeSize"], "33554432");
+    lab.wait(Resource::Volume, "v1", |v| v["status"]["lastBackup"] == "b2").await;
+    let old = lab.get(Resource::Backup, "b1").await;
+    assert_eq!(old["status"]["volumeSize"], "16777216", "nobody looked at it again");
+    restore(&lab, "r1", "b1", json!({})).await;
+    let done = |v: &Value| v["status"]["restoreRequired"] == false && v["status"]["restoreInitiated"] == true;
+    let restored = lab.wait(Resource::Volume, "r1", done).await;
+    assert_eq!(restored["spec"]["size"], "33554432");
+    assert_eq!(std::fs::metadata(lab.disk.image("r1").unwrap()).unwrap().len(), 33_554_432);
+    let data = lab.disk.mount("r1").await.unwrap();
+    assert_eq!(std::fs::read(data.join("file")).unwrap(), b"content");
+    lab.stop().await;
+    bucket.stop().await;
+}

@@ -33,7 +33,7 @@ use crate::sandbox::{
 };
 
 /// Generous: other work may have the processors.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A bucket that outlives clusters.
 pub(super) struct Bucket {

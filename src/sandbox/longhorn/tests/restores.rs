@@ -203,3 +203,82 @@ async fn a_standby_volume_follows_and_is_activated() {
     lab.stop().await;
     bucket.stop().await;
 }
+
+#[tokio::test]
+async fn a_deletion_lock_holds_a_restore_back() {
+    let bucket = Bucket::with_fixtures().await;
+    let lab = Lab::start(bucket.options()).await;
+    let lock = bucket.path("backupstore/volumes/7e/d3/pvc-legacy/locks/lock-0123456789abcdef.lck");
+    std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    std::fs::write(&lock, br#"{"Name":"lock-0123456789abcdef","Type":2,"Acquired":true}"#).unwrap();
+    restore(&lab, "r1", "backup-0000000000001402", json!({})).await;
+    let held = lab.wait(Resource::Engine, "r1-e-0", |e| {
+        let replicas = e["status"]["restoreStatus"].as_object();
+        replicas.is_some_and(|all| all.values().any(|r| r["error"].as_str().unwrap().contains("lock")))
+    });
+    held.await;
+    assert_ne!(lab.get(Resource::Volume, "r1").await["status"]["robustness"], "faulted", "it is tried again");
+    std::fs::remove_file(lock).unwrap();
+    lab.wait(Resource::Volume, "r1", |v| v["status"]["state"] == "detached" && v["status"]["restoreRequired"] == false)
+        .await;
+    lab.stop().await;
+    bucket.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_gets_a_restored_volume_only_after_its_restore() {
+    let bucket = Bucket::with_fixtures().await;
+    let lab = Lab::start(bucket.options()).await;
+    let limit = "concurrent-volume-backup-restore-per-node-limit";
+    lab.patch(Resource::Setting, limit, json!({"value": "0"})).await.unwrap();
+    restore(&lab, "r1", "backup-0000000000001402", json!({})).await;
+    lab.wait(Resource::Volume, "r1", |v| v["status"]["state"] == "attached").await;
+    let id = "csi-0";
+    let ticket = json!({"id": id, "type": "csi-attacher", "nodeID": crate::sandbox::NODE,
+        "parameters": {"disableFrontend": "false"}, "generation": 0});
+    lab.patch(Resource::VolumeAttachment, "r1", json!({"spec": {"attachmentTickets": {id: ticket}}})).await.unwrap();
+    let asked =
+        lab.wait(Resource::VolumeAttachment, "r1", |a| !a["status"]["attachmentTicketStatuses"][id].is_null()).await;
+    assert_eq!(asked["status"]["attachmentTicketStatuses"][id]["satisfied"], false);
+    assert_eq!(lab.get(Resource::Volume, "r1").await["status"]["frontendDisabled"], true);
+    lab.patch(Resource::Setting, limit, json!({"value": "5"})).await.unwrap();
+    let usable = |v: &Value| {
+        let status = &v["status"];
+        status["state"] == "attached" && status["frontendDisabled"] == false && status["restoreRequired"] == false
+    };
+    lab.wait(Resource::Volume, "r1", usable).await;
+    lab.wait(Resource::VolumeAttachment, "r1", |a| a["status"]["attachmentTicketStatuses"][id]["satisfied"] == true)
+        .await;
+    lab.stop().await;
+    bucket.stop().await;
+}
+
+/// With the whole archive the small fixtures are taken from, when `LHRUN_FIXTURES` names its folder.
+#[tokio::test]
+async fn the_whole_archive_is_found_and_one_of_it_restored() {
+    let Some(folder) = std::env::var_os("LHRUN_FIXTURES") else { return };
+    let bucket = Bucket::start().await;
+    let archive = Path::new(&folder).join("longhorn-backupstore.tar.zst");
+    let mut unpack = std::process::Command::new("tar");
+    let unpacked = unpack.arg("--zstd").arg("-xf").arg(&archive).arg("-C").arg(bucket.path("")).status().unwrap();
+    assert!(unpacked.success());
+    let manifest = std::fs::read(Path::new(&folder).join("longhorn-backupstore.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let lab = Lab::start(bucket.options()).await;
+    for entry in manifest["backups"].as_array().unwrap() {
+        let backup = entry["backup"].as_str().unwrap();
+        lab.wait(Resource::Backup, backup, |b| b["status"]["state"] == "Completed").await;
+        if entry["volume"] == "pvc-ext4-gzip" {
+            let name = format!("r-{}", &backup[backup.len() - 4..]);
+            restore(&lab, &name, backup, json!({})).await;
+            let done = |v: &Value| v["status"]["state"] == "detached" && v["status"]["restoreInitiated"] == true;
+            lab.wait(Resource::Volume, &name, done).await;
+            let image = lab.disk.image(&name).unwrap();
+            assert_eq!(sha256(&image), entry["longhorn_restored_sha256"].as_str().unwrap());
+            let data = lab.disk.mount(&name).await.unwrap();
+            assert!(std::fs::read_dir(data).unwrap().next().is_some(), "files of a file system made elsewhere");
+        }
+    }
+    lab.stop().await;
+    bucket.stop().await;
+}

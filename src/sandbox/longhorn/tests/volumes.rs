@@ -1,7 +1,7 @@
 //! Volumes, snapshots and provisioning.
 
 use futures::StreamExt;
-use kube::api::{WatchEvent, WatchParams};
+use kube::api::{ListParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 
 use super::*;
@@ -48,7 +48,7 @@ async fn a_volume_passes_through_every_state_in_order() {
         a["status"]["attachmentTicketStatuses"].as_object().is_some_and(|t| t.values().all(|t| t["satisfied"] == true))
     });
     tickets.await;
-    let replicas = lab.api(Resource::Replica).list(&Default::default()).await.unwrap();
+    let replicas = lab.api(Resource::Replica).list(&ListParams::default()).await.unwrap();
     assert_eq!(replicas.items.len(), 2);
     let engine = lab.get(Resource::Engine, "v1-e-0").await;
     assert_eq!(engine["metadata"]["labels"]["longhornvolume"], "v1");

@@ -70,10 +70,12 @@ pub(super) fn wanted_node(context: &Context, volume: &DynamicObject) -> Option<S
 pub(super) async fn answer(context: &Context, volume: &DynamicObject) -> Result<()> {
     let Some(attachment) = context.get(Resource::VolumeAttachment, &volume.name_any()) else { return Ok(()) };
     let attached_to = (volume.text("/status/state") == "attached").then(|| volume.text("/status/currentNodeID"));
+    let disabled = volume.flag("/status/frontendDisabled");
     let mut answers = serde_json::Map::new();
     let asked = attachment.field("/spec/attachmentTickets").as_object();
     for (id, ticket) in asked.into_iter().flatten() {
-        let satisfied = attached_to == Some(ticket.text("/nodeID"));
+        let frontend = !disabled || ticket.text("/parameters/disableFrontend") != "false";
+        let satisfied = frontend && attached_to == Some(ticket.text("/nodeID"));
         let old = attachment.field("/status/attachmentTicketStatuses").get(id).unwrap_or(&Value::Null);
         let conditions = crate::sandbox::longhorn::resource::with_condition(
             old.field("/conditions"),

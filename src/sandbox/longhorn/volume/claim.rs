@@ -17,6 +17,17 @@ fn persistent_volume(context: &Context, volume: &str) -> Option<Object> {
     })
 }
 
+/// The claim that has the volume now.
+pub(super) fn of(context: &Context, volume: &DynamicObject) -> Option<Object> {
+    bound_claim(context, &*persistent_volume(context, &volume.name_any())?)
+}
+
+fn bound_claim(context: &Context, object: &DynamicObject) -> Option<Object> {
+    let (namespace, name) = (object.text("/spec/claimRef/namespace"), object.text("/spec/claimRef/name"));
+    let claim = context.cache.get(Resource::Claim, namespace, name)?;
+    (claim.text("/spec/volumeName") == object.name_any() && object.text("/status/phase") == "Bound").then_some(claim)
+}
+
 /// What is known now. What is over keeps its names and gets a time: claim and pods are current only as long as
 /// `lastPVCRefAt` and `lastPodRefAt` are empty.
 pub(super) fn status(context: &Context, volume: &DynamicObject) -> Value {
@@ -35,13 +46,7 @@ pub(super) fn status(context: &Context, volume: &DynamicObject) -> Value {
     status["pvName"] = found.as_ref().map(|object| object.name_any()).unwrap_or_default().into();
     status["pvStatus"] =
         found.as_ref().map(|object| object.text("/status/phase").to_owned()).unwrap_or_default().into();
-    let claim = found.as_ref().and_then(|object| {
-        let (namespace, name) = (object.text("/spec/claimRef/namespace"), object.text("/spec/claimRef/name"));
-        let claim = context.cache.get(Resource::Claim, namespace, name)?;
-        (claim.text("/spec/volumeName") == object.name_any() && object.text("/status/phase") == "Bound")
-            .then_some(claim)
-    });
-    let Some(claim) = claim else {
+    let Some(claim) = found.and_then(|object| bound_claim(context, &object)) else {
         over(&mut status, "pvcName", "lastPVCRefAt");
         over(&mut status, "workloadsStatus", "lastPodRefAt");
         return status;

@@ -66,7 +66,9 @@ impl Attacher {
     /// Waits until the requested volume is attached to this node; forever when it never is.
     pub async fn attached(&self, volume: &str) {
         until(&self.api("Volume"), volume, |object| {
-            object.data["status"]["state"] == "attached" && object.data["status"]["currentNodeID"] == NODE
+            let status = &object.data["status"];
+            // While it is restored it is attached, too, but without a block device.
+            status["state"] == "attached" && status["currentNodeID"] == NODE && status["frontendDisabled"] != true
         })
         .await;
     }
