@@ -20,7 +20,7 @@ use crate::{Error, Kind, Result, objectstore::Store};
 pub const EXPIRY: SignedDuration = SignedDuration::from_secs(150);
 /// How long Longhorn lets a lock settle before it looks at the others.
 pub const SETTLE: Duration = Duration::from_secs(2);
-const REFRESH: Duration = Duration::from_secs(60);
+const REFRESH: Duration = Duration::from_mins(1);
 
 /// A lock found in the store.
 #[derive(Clone, Debug)]

@@ -16,6 +16,7 @@ pub mod system;
 mod target;
 #[cfg(test)]
 mod testing;
+mod upload;
 pub mod url;
 pub mod verify;
 mod workers;
@@ -63,4 +64,38 @@ impl fmt::Debug for Progress {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let failed = |error| Err(Error::new(Kind::Failed, "a worker thread was given up").source(error));
     tokio::task::spawn_blocking(work).await.unwrap_or_else(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::*;
+
+    fn may_change_threads(future: impl Future + Send) {
+        drop(future);
+    }
+
+    #[test]
+    fn all_work_can_be_spawned() {
+        let place = testing::scratch();
+        let (store, of) = (place.store(), BackupRef::new("pvc-1", "b-1").unwrap());
+        let catalog = Catalog::new(store.clone());
+        may_change_threads(catalog.volumes());
+        may_change_threads(catalog.backups("pvc-1"));
+        may_change_threads(catalog.backup("pvc-1", "b-1"));
+        may_change_threads(catalog.system_backups());
+        may_change_threads(catalog.backing_images());
+        may_change_threads(restore::to_file(&store, &of, "image", restore::RestoreOptions::default()));
+        may_change_threads(restore::backing_image_to_file(&store, "i-1", "image", restore::RestoreOptions::default()));
+        may_change_threads(write::backup_file(&store, "image", write::BackupRequest::new(of.clone(), "s-1", 1)));
+        may_change_threads(delete::backup(&store, &of, Duration::ZERO));
+        may_change_threads(delete::volume(&store, "pvc-1", Duration::ZERO));
+        may_change_threads(system::read(&store, "v1.10.2", "sb1"));
+        let config = config::SystemBackupConfig::default();
+        may_change_threads(system::write(&store, config, system::Metadata::default(), BTreeMap::new()));
+        may_change_threads(system::delete(&store, "v1.10.2", "sb1"));
+        let options = verify::VerifyOptions::new(verify::Level::Deep);
+        may_change_threads(verify::volume(&store, "pvc-1", None, &options));
+    }
 }

@@ -145,7 +145,7 @@ pub async fn volume(
     let mut wanted = HashMap::new();
     let mut verdicts = Vec::new();
     for summary in summaries {
-        let verdict = first_verdict(&catalog, &summary, &config, &image, &mut wanted).await?;
+        let verdict = first_verdict(&catalog, &summary, &config, image.as_ref(), &mut wanted).await?;
         verdicts.push((summary.backup, verdict));
     }
     let looked = look(store, &keys.blocks(), &wanted, options).await?;
@@ -172,7 +172,7 @@ async fn first_verdict(
     catalog: &Catalog,
     summary: &BackupSummary,
     volume: &Result<VolumeConfig>,
-    image: &Option<Result<()>>,
+    image: Option<&Result<()>>,
     wanted: &mut HashMap<Checksum, u64>,
 ) -> Result<Verdict> {
     match &summary.state {
@@ -310,7 +310,8 @@ async fn deep(
             let read = reader.read(*checksum, usize::try_from(*length).unwrap_or_default(), |block| Ok(block.flaw));
             async move { (*checksum, *length, read.await) }
         })
-        .buffer_unordered(options.concurrency.max(1));
+        .buffer_unordered(options.concurrency.max(1))
+        .boxed();
     while let Some((checksum, length, read)) = done.next().await {
         match read {
             Ok(got) => {

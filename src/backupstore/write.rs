@@ -4,10 +4,9 @@
 //! blocks, the complete configuration, `volume.cfg`. A backup that says it is complete has all its blocks.
 
 use std::{
-    collections::HashSet,
     fs::File,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,18 +16,14 @@ use jiff::Timestamp;
 use super::{
     Catalog, Compression, Mode, Progress,
     block::{Checksum, DEFAULT_BLOCK_SIZE, LARGE_BLOCK_SIZE},
-    codec::pack,
     config::{BackupConfig, Block, BlockMap, Labels, LockType, VolumeConfig},
     extents::{mapped_blocks, read_block},
-    layout::{BackupRef, BlockPool, VolumeKeys},
+    layout::{BackupRef, VolumeKeys},
     lock::{Lock, SETTLE},
     rfc3339,
-    workers::Workers,
+    upload::{Upload, Uploaded},
 };
-use crate::{
-    Error, Kind, Result,
-    objectstore::{Depth, Store},
-};
+use crate::{Error, Kind, Result, objectstore::Store};
 
 /// What to back up, and how.
 #[derive(Clone, Debug)]
@@ -243,14 +238,9 @@ impl Writer<'_> {
 
     async fn finish(&self, key: &str, mut config: BackupConfig, last: Option<BackupConfig>) -> Result<Written> {
         let request = &self.request;
-        let upload = Upload {
-            store: self.store.clone(),
-            pool: self.keys.blocks(),
-            compression: config.compression_method.parse().unwrap_or(request.compression),
-            again: request.mode == Mode::Full,
-            known: Arc::new(Mutex::new(self.existing().await?)),
-            workers: Workers::new(),
-        };
+        let compression = config.compression_method.parse().unwrap_or(request.compression);
+        let again = request.mode == Mode::Full;
+        let upload = Upload::into_pool(self.store, self.keys.blocks(), compression, again).await?;
         let (blocks, uploaded) = self.blocks(&upload, last.map(|last| last.blocks).unwrap_or_default()).await?;
         config.snapshot_name.clone_from(&request.snapshot);
         config.snapshot_created_at = rfc3339(request.begun);
@@ -272,18 +262,6 @@ impl Writer<'_> {
         })
     }
 
-    /// The blocks the store has, by one listing. An empty object is none: it is written again.
-    async fn existing(&self) -> Result<Known> {
-        let pool = self.keys.blocks();
-        let mut pages = self.store.list_pages(pool.prefix(), Depth::All);
-        let mut known = Known::default();
-        while let Some(page) = pages.try_next().await? {
-            let blocks = page.objects.iter().filter(|object| object.size > 0);
-            known.stored.extend(blocks.filter_map(|object| pool.checksum(&object.key)));
-        }
-        Ok(known)
-    }
-
     async fn blocks(&self, upload: &Upload, last: BlockMap) -> Result<(BlockMap, Uploaded)> {
         let block_size = self.request.block_size;
         let source = self.source.clone();
@@ -295,7 +273,7 @@ impl Writer<'_> {
         let mut uploaded = Uploaded::default();
         let total = mapped.len() as u64 * block_size;
         let mut done = stream::iter(&mapped)
-            .map(|offset| upload.from_file(&self.source, *offset, block_size))
+            .map(|offset| self.block(upload, *offset))
             .buffer_unordered(self.request.concurrency.max(1))
             .boxed();
         while let Some((block, sent)) = done.try_next().await? {
@@ -309,10 +287,23 @@ impl Writer<'_> {
         let zeros = Checksum::of_zeros(block_size);
         let holes: Vec<Block> = holes.map(|block| Block { offset: block.offset, checksum: zeros }).collect();
         if !holes.is_empty() {
-            uploaded.add(upload.zeros(block_size).await?);
+            let fill = |buffer: &mut [u8]| {
+                buffer.fill(0);
+                Ok(())
+            };
+            uploaded.add(upload.block(block_size, fill).await?.1);
             blocks.extend(holes);
         }
         Ok((BlockMap::from_blocks(blocks), uploaded))
+    }
+
+    async fn block(&self, upload: &Upload, offset: u64) -> Result<(Block, Uploaded)> {
+        let source = self.source.clone();
+        let fill = move |buffer: &mut [u8]| {
+            read_block(&source.file, offset, buffer).map_err(|error| fault(&source.path, error))
+        };
+        let (checksum, uploaded) = upload.block(self.request.block_size, fill).await?;
+        Ok((Block { offset, checksum }, uploaded))
     }
 
     /// Another backup of the volume may have finished meanwhile, so the volume is read again.
@@ -325,99 +316,6 @@ impl Writer<'_> {
         volume.block_count += new_blocks;
         self.store.put(&self.keys.config(), volume.to_bytes()?.into()).await
     }
-}
-
-/// The blocks nothing has to be uploaded for.
-#[derive(Debug, Default)]
-struct Known {
-    stored: HashSet<Checksum>,
-    done: HashSet<Checksum>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
-    Nothing,
-    New,
-    Again,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Uploaded {
-    new_blocks: u64,
-    new_bytes: u64,
-    again_bytes: u64,
-}
-
-impl Uploaded {
-    fn add(&mut self, other: Self) {
-        self.new_blocks += other.new_blocks;
-        self.new_bytes += other.new_bytes;
-        self.again_bytes += other.again_bytes;
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Upload {
-    store: Store,
-    pool: BlockPool,
-    compression: Compression,
-    /// Whether to upload what the store has already.
-    again: bool,
-    known: Arc<Mutex<Known>>,
-    workers: Workers,
-}
-
-impl Upload {
-    fn need(&self, checksum: Checksum) -> Need {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match (known.done.insert(checksum), known.stored.contains(&checksum)) {
-            (true, false) => Need::New,
-            (true, true) if self.again => Need::Again,
-            _ => Need::Nothing,
-        }
-    }
-
-    fn pack(&self, raw: &[u8]) -> Result<(Checksum, Option<(Need, Vec<u8>)>)> {
-        let checksum = Checksum::of(raw);
-        Ok(match self.need(checksum) {
-            Need::Nothing => (checksum, None),
-            need => (checksum, Some((need, pack(raw, self.compression)?))),
-        })
-    }
-
-    async fn from_file(&self, source: &Arc<Source>, offset: u64, block_size: u64) -> Result<(Block, Uploaded)> {
-        let (source, this) = (source.clone(), self.clone());
-        let work = move |buffer: &mut [u8]| {
-            read_block(&source.file, offset, buffer).map_err(|error| fault(&source.path, error))?;
-            this.pack(buffer)
-        };
-        let (checksum, packed) = self.workers.run(length(block_size), work).await?;
-        Ok((Block { offset, checksum }, self.send(checksum, packed).await?))
-    }
-
-    async fn zeros(&self, block_size: u64) -> Result<Uploaded> {
-        let this = self.clone();
-        let work = move |buffer: &mut [u8]| {
-            buffer.fill(0);
-            this.pack(buffer)
-        };
-        let (checksum, packed) = self.workers.run(length(block_size), work).await?;
-        self.send(checksum, packed).await
-    }
-
-    async fn send(&self, checksum: Checksum, packed: Option<(Need, Vec<u8>)>) -> Result<Uploaded> {
-        let Some((need, body)) = packed else { return Ok(Uploaded::default()) };
-        let bytes = body.len() as u64;
-        self.store.put(&self.pool.key(&checksum), body.into()).await?;
-        Ok(match need {
-            Need::Again => Uploaded { again_bytes: bytes, ..Uploaded::default() },
-            _ => Uploaded { new_blocks: 1, new_bytes: bytes, again_bytes: 0 },
-        })
-    }
-}
-
-fn length(block_size: u64) -> usize {
-    usize::try_from(block_size).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -205,6 +205,8 @@ impl BackupConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -295,9 +297,12 @@ mod tests {
     #[test]
     fn a_backup_of_a_terabyte_is_read() {
         let sum = Checksum::of(b"").to_string();
-        let blocks: Vec<String> =
-            (0..524_288u64).map(|i| format!(r#"{{"Offset":{},"BlockChecksum":"{sum}"}}"#, i << 21)).collect();
-        let body = with_blocks(&format!("[{}]", blocks.join(",")));
+        let mut list = String::from("[");
+        for index in 0..524_288u64 {
+            let comma = if index == 0 { "" } else { "," };
+            write!(list, r#"{comma}{{"Offset":{},"BlockChecksum":"{sum}"}}"#, index << 21).unwrap();
+        }
+        let body = with_blocks(&(list + "]"));
         let config = BackupConfig::parse(&of(), body.as_bytes()).unwrap();
         assert_eq!((config.blocks.len(), config.blocks.last_offset()), (524_288, Some(524_287 << 21)));
     }

@@ -16,6 +16,7 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(inpu
 pub mod digits {
     use super::{Deserializer, Serializer, Unsigned};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
     pub fn serialize<S: Serializer>(value: &u64, output: S) -> Result<S::Ok, S::Error> {
         output.collect_str(value)
     }

@@ -24,6 +24,9 @@ use crate::{Error, Kind, Result};
 
 /// The failure of an object that is not what its key says.
 pub(super) fn damaged(key: &str, what: impl std::fmt::Display) -> Error {
+    // Parsers may quote what they read over several lines; one line without control characters is enough.
+    let what = what.to_string();
+    let what: String = what.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
     Error::new(Kind::Damaged, format!("{key} is damaged: {what}")).object(key)
 }
 

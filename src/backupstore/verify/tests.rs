@@ -67,7 +67,7 @@ async fn every_damage_to_a_shared_block_is_found_and_traced_and_the_rest_is_whol
         ("cut in the middle", |body| body.truncate(30_000), "cannot be read"),
         ("cut by one byte", |body| body.truncate(67_562), "data are right"),
         ("zero length", Vec::clear, "empty"),
-        ("other data", |body| *body = pack(&[9; 2 << 20], Compression::Gzip).unwrap(), "other data"),
+        ("other data", |body| *body = pack(&vec![9; 2 << 20], Compression::Gzip).unwrap(), "other data"),
         ("too short", |body| *body = pack(&[9; 100], Compression::Lz4).unwrap(), "100 bytes instead of"),
         ("too large", |body| body.resize(3 << 20, 0), "larger than any block"),
     ];
