@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::wait::until;
 use crate::{
-    Result,
+    Error, Kind, Result,
     sandbox::{
         NODE, hex,
         longhorn::disk::Disk,
@@ -42,8 +42,8 @@ impl Attacher {
         Self { client, disk, volumes: Mutex::default() }
     }
 
-    /// Asks Longhorn to attach the volume for that pod. The volume must exist: `Ok(false)` when it does not.
-    pub async fn request(&self, volume: &str, pod_uid: &str) -> Result<bool> {
+    /// Asks Longhorn to attach the volume for that pod. Error: `not-found` when the volume is gone.
+    pub async fn request(&self, volume: &str, pod_uid: &str) -> Result<()> {
         let users = self.users(volume);
         let mut users = users.lock().await;
         users.insert(pod_uid.to_owned());
@@ -55,20 +55,31 @@ impl Attacher {
             "parameters": {"disableFrontend": "false", "lastAttachedBy": ""},
             "generation": 0,
         });
-        self.set_ticket(volume, &id, ticket).await
+        if self.set_ticket(volume, &id, ticket).await? {
+            return Ok(());
+        }
+        Err(Error::new(Kind::NotFound, format!("volume {volume} has no VolumeAttachment")))
     }
 
-    /// Waits until the volume exists and has a VolumeAttachment.
-    pub async fn known(&self, volume: &str) {
-        until(&self.api("VolumeAttachment"), volume, |_| true).await;
+    /// Waits until the volume exists; tells when it does not yet.
+    pub async fn known_or<F: Future<Output = ()>>(&self, volume: &str, tell: impl FnOnce() -> F) {
+        if !matches!(if_found(self.api("VolumeAttachment").get(volume).await), Ok(Some(_))) {
+            tell().await;
+            until(&self.api("VolumeAttachment"), volume, |_| true).await;
+        }
     }
 
-    /// Waits until the requested volume is attached to this node; forever when it never is.
+    /// Waits until the volume may be used by pods; forever when it never may.
+    pub async fn usable(&self, volume: &str) {
+        until(&self.api("Volume"), volume, |object| usable(&object.data)).await;
+    }
+
+    /// Waits until the requested volume is attached to this node for use; forever when it never is.
     pub async fn attached(&self, volume: &str) {
         until(&self.api("Volume"), volume, |object| {
             let status = &object.data["status"];
-            // While it is restored it is attached, too, but without a block device.
-            status["state"] == "attached" && status["currentNodeID"] == NODE && status["frontendDisabled"] != true
+            let here = status["state"] == "attached" && status["currentNodeID"] == NODE;
+            usable(&object.data) && here && status["frontendDisabled"] != true
         })
         .await;
     }
@@ -126,6 +137,17 @@ impl Attacher {
     }
 }
 
+/// Longhorn's CSI plugin refuses volumes that are still being restored, although they are attached for that, and standby
+/// and faulted ones.
+fn usable(volume: &Value) -> bool {
+    let (spec, status) = (&volume["spec"], &volume["status"]);
+    let is = |value: &Value| value.as_bool().unwrap_or(false);
+    // `restoreRequired` is false also before a restore has begun.
+    let from_backup = spec["fromBackup"].as_str().is_some_and(|url| !url.is_empty());
+    let restored = !is(&status["restoreRequired"]) && (!from_backup || is(&status["restoreInitiated"]));
+    restored && !is(&spec["Standby"]) && status["robustness"] != "faulted"
+}
+
 fn kind(name: &str) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("longhorn.io", "v1beta2", name))
 }
@@ -134,4 +156,23 @@ fn kind(name: &str) -> ApiResource {
 fn ticket_id(volume: &str) -> String {
     let hash = digest::digest(&digest::SHA256, format!("{volume}driver.longhorn.io{NODE}").as_bytes());
     format!("csi-{}", hex(hash.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_not_used_before_its_restore_has_ended() {
+        let volume = |spec: Value, status: Value| json!({"spec": spec, "status": status});
+        let from = json!({"fromBackup": "s3://b@r/?backup=b&volume=v"});
+        assert!(usable(&volume(json!({"fromBackup": ""}), json!({"state": "detached"}))));
+        assert!(!usable(&volume(from.clone(), json!({"state": "creating"}))), "the restore has not begun");
+        let running = json!({"restoreInitiated": true, "restoreRequired": true, "state": "attached"});
+        assert!(!usable(&volume(from.clone(), running)));
+        let done = json!({"restoreInitiated": true, "restoreRequired": false, "robustness": "unknown"});
+        assert!(usable(&volume(from.clone(), done.clone())));
+        assert!(!usable(&volume(json!({"Standby": true}), done)));
+        assert!(!usable(&volume(from, json!({"restoreInitiated": true, "robustness": "faulted"}))));
+    }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{ConfigMap, KeyToPath, PersistentVolume, PersistentVolumeClaim, Secret, Volume};
 use kube::{Api, ResourceExt};
+use tokio::time::timeout;
 
 use super::{task::PodTask, wait::until};
 use crate::{
@@ -92,18 +93,23 @@ impl PodTask {
 
     async fn attach(&self, volume: &PersistentVolume, handle: &str) -> Result<()> {
         let (attacher, events) = (&self.kubelet.attacher, &self.kubelet.attach_detach);
-        while !attacher.request(handle, &self.uid()).await? {
-            let text = format!(
-                "AttachVolume.Attach failed for volume {:?} : rpc error: code = NotFound desc = volume {handle} not found",
-                volume.name_any()
-            );
+        let failed = |why: String| async move {
+            let text = format!("AttachVolume.Attach failed for volume {:?} : {why}", volume.name_any());
             events.warning(&*self.pod, "FailedAttachVolume", &text).await;
-            attacher.known(handle).await;
+        };
+        attacher
+            .known_or(handle, || failed(format!("rpc error: code = NotFound desc = volume {handle} not found")))
+            .await;
+        while timeout(SLOW, attacher.usable(handle)).await.is_err() {
+            failed(format!(
+                "rpc error: code = Aborted desc = {} and not ready for workloads",
+                attacher.describe(handle).await
+            ))
+            .await;
         }
-        while tokio::time::timeout(SLOW, attacher.attached(handle)).await.is_err() {
-            let now = attacher.describe(handle).await;
-            let text = format!("AttachVolume.Attach failed for volume {:?} : {now}", volume.name_any());
-            events.warning(&*self.pod, "FailedAttachVolume", &text).await;
+        attacher.request(handle, &self.uid()).await?;
+        while timeout(SLOW, attacher.attached(handle)).await.is_err() {
+            failed(attacher.describe(handle).await).await;
         }
         let text = format!("AttachVolume.Attach succeeded for volume {:?}", volume.name_any());
         events.normal(&*self.pod, "SuccessfulAttachVolume", &text).await;
