@@ -90,9 +90,10 @@ impl Upload {
         let Some(Packed { body, stored }) = packed else { return Ok((checksum, Uploaded::default())) };
         let bytes = body.len() as u64;
         self.store.put(&self.pool.key(&checksum), body.into()).await?;
-        let uploaded = match stored {
-            true => Uploaded { again_bytes: bytes, ..Uploaded::default() },
-            false => Uploaded { new_blocks: 1, new_bytes: bytes, again_bytes: 0 },
+        let uploaded = if stored {
+            Uploaded { again_bytes: bytes, ..Uploaded::default() }
+        } else {
+            Uploaded { new_blocks: 1, new_bytes: bytes, again_bytes: 0 }
         };
         Ok((checksum, uploaded))
     }

@@ -147,18 +147,17 @@ async fn sync_volumes(context: &Context, target: &Target, started: &str) -> Resu
         }
     }
     for volume in found {
-        match known.iter().find(|object| object.text("/spec/volumeName") == volume) {
-            Some(object) => request_sync(context, Resource::BackupVolume, object).await?,
-            None => {
-                let object = json!({
-                    "metadata": {
-                        "name": names::backup_volume_name(&volume, &target.name),
-                        "labels": {names::LABEL_TARGET: target.name, names::LABEL_BACKUP_VOLUME: volume},
-                    },
-                    "spec": {"backupTargetName": target.name, "volumeName": volume, "syncRequestedAt": started},
-                });
-                context.ensure(Resource::BackupVolume, object).await?;
-            }
+        if let Some(object) = known.iter().find(|object| object.text("/spec/volumeName") == volume) {
+            request_sync(context, Resource::BackupVolume, object).await?;
+        } else {
+            let object = json!({
+                "metadata": {
+                    "name": names::backup_volume_name(&volume, &target.name),
+                    "labels": {names::LABEL_TARGET: target.name, names::LABEL_BACKUP_VOLUME: volume},
+                },
+                "spec": {"backupTargetName": target.name, "volumeName": volume, "syncRequestedAt": started},
+            });
+            context.ensure(Resource::BackupVolume, object).await?;
         }
     }
     Ok(())
