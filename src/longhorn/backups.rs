@@ -7,11 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{BACKUP, Longhorn, fields};
-use crate::{
-    Error, Kind, Result,
-    backupstore::claim::{KUBERNETES_STATUS, KubernetesStatus},
-    cluster::ListOptions,
-};
+use crate::{Error, Kind, Result, backupstore::claim::KubernetesStatus, cluster::ListOptions};
 
 /// Key of the access mode among a backup's labels.
 pub(super) const ACCESS_MODE_LABEL: &str = "longhorn.io/volume-access-mode";
@@ -143,13 +139,6 @@ impl Backup {
     pub fn data_moment(&self) -> Option<Timestamp> {
         self.snapshot_time.as_deref()?.parse().ok()
     }
-
-    /// Labels an operator gave it, without those Longhorn adds.
-    pub fn own_labels(&self) -> BTreeMap<String, String> {
-        let mut labels = self.labels.clone();
-        labels.retain(|key, _| key != KUBERNETES_STATUS && key != ACCESS_MODE_LABEL && key != "VolumeRecurringJobInfo");
-        labels
-    }
 }
 
 /// The newest backup of the volume that can be restored, whose data are not younger than `as_of`.
@@ -268,7 +257,6 @@ mod tests {
         assert_eq!((claim.namespace.as_str(), claim.name.as_str(), claim.current), ("prod", "data-postgres-0", true));
         assert_eq!(claim.workloads, ["StatefulSet/postgres"]);
         assert_eq!(read.access_mode.as_deref(), Some("rwx"));
-        assert_eq!(read.own_labels(), BTreeMap::from([("team".to_string(), "db".to_string())]));
         object["status"]["labels"]["KubernetesStatus"] = "{broken".into();
         assert_eq!(Backup::read(&object).claim, None);
     }

@@ -107,16 +107,6 @@ impl Longhorn {
         Ok(Self { cluster: cluster.clone(), namespace })
     }
 
-    /// The namespace Longhorn is in.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    /// The cluster it is in.
-    pub fn cluster(&self) -> &Cluster {
-        &self.cluster
-    }
-
     /// One of Longhorn's objects.
     fn object(&self, kind: &str, name: &str) -> Result<ObjectRef> {
         ObjectRef::namespaced(kind, &self.namespace, name)

@@ -82,7 +82,11 @@ fn replica_errors(engines: &[&Value]) -> BTreeSet<String> {
 
 fn failed(volume: &str, source: &str, why: &str) -> Error {
     let why = if why.is_empty() { "Longhorn gives no reason" } else { why };
-    let damaged = [".blk", "checksum", "cannot find block", "block "].iter().any(|sign| why.contains(sign));
+    let mentions = |signs: &[&str]| signs.iter().any(|sign| why.contains(sign));
+    // A block that could not be fetched says nothing about what is stored.
+    let unreached =
+        mentions(&["connection refused", "timeout", "timed out", "no such host", "AccessDenied", "failed lock"]);
+    let damaged = mentions(&[".blk", "checksum", "cannot find block"]) && !unreached;
     let kind = if damaged { Kind::Damaged } else { Kind::Failed };
     let error = Error::new(kind, format!("the restore of the volume {volume} from {source} failed: {why}"));
     if damaged {
@@ -144,6 +148,9 @@ mod tests {
             error.message(),
             "the restore of the volume v from backup-1 of pvc-1 failed: cannot find 12/34/1234.blk in the store"
         );
+        let away = json!({"status": {"restoreStatus": {"a": {"error": "reading 12/34/1234.blk: connection refused"}}}});
+        let Outcome::Failed(error) = judge(&broken, &[&away], "backup-1 of pvc-1") else { panic!("not failed") };
+        assert_eq!(error.kind(), Kind::Failed, "the store was away, which is no damage");
         let Outcome::Failed(error) = judge(&broken, &[], "backup-1 of pvc-1") else { panic!("not failed") };
         assert!(error.message().contains("All replica restore failed"), "{error}");
     }
