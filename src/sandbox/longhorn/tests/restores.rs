@@ -271,7 +271,12 @@ async fn the_whole_archive_is_found_and_one_of_it_restored() {
         if entry["volume"] == "pvc-ext4-gzip" {
             let name = format!("r-{}", &backup[backup.len() - 4..]);
             restore(&lab, &name, backup, json!({})).await;
-            let done = |v: &Value| v["status"]["state"] == "detached" && v["status"]["restoreInitiated"] == true;
+            let done = |v: &Value| {
+                let status = &v["status"];
+                status["restoreInitiated"] == true
+                    && status["restoreRequired"] == false
+                    && status["state"] == "detached"
+            };
             lab.wait(Resource::Volume, &name, done).await;
             let image = lab.disk.image(&name).unwrap();
             assert_eq!(sha256(&image), entry["longhorn_restored_sha256"].as_str().unwrap());
