@@ -184,7 +184,7 @@ impl Host {
         }
         let config = self.0.settings.store.as_ref().ok_or_else(|| {
             Error::new(Kind::Usage, "no bucket is configured")
-                .hint("set it in the [s3] table of lhrun.toml, or open one with s3::open(#{…})")
+                .hint("set it in the [store] table of lhrun.toml, or open one with s3::open(#{…})")
         })?;
         Ok(store.insert(Store::connect(config)?).clone())
     }
