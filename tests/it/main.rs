@@ -10,3 +10,4 @@ mod interrupt;
 mod kubectl;
 mod lab;
 mod repl;
+mod restore;

@@ -1,0 +1,24 @@
+//! Restores on a cluster that stays: what was lost comes back, and what is there is left alone.
+
+use crate::lab::Lab;
+
+#[test]
+fn a_second_restore_changes_nothing_and_says_so() {
+    let lab = Lab::up();
+    lab.script(r#"import "apps/postgres-test" as app; app::deploy(); app::seed(1000);"#).success();
+    lab.lhrun(["run", "backup-now"]).success().says("postgres-test/data-postgres-test-0");
+    lab.lhrun(["run", "system-backup"]).success();
+
+    // Nothing is lost yet, so there is nothing to bring back.
+    lab.lhrun(["run", "full-restore"]).success().says("nothing to do").says("nothing was changed");
+
+    lab.script(r#"kube::delete("namespace", "postgres-test", #{ wait: true, timeout: "60s" });"#).success();
+    lab.lhrun(["run", "verify-restore"]).code(3).says("missing");
+    lab.lhrun(["run", "full-restore"]).success().says("1 of 1 volumes are back");
+    lab.lhrun(["run", "full-restore"]).success().says("nothing to do").says("nothing was changed");
+
+    // Without its application nobody can say what is in the volume, and that is not green.
+    lab.lhrun(["run", "verify-restore"]).code(6).says("content");
+    lab.script(r#"import "apps/postgres-test" as app; app::deploy();"#).success();
+    lab.lhrun(["run", "verify-restore"]).success().says("rows in table orders: 1000");
+}
