@@ -9,18 +9,19 @@ use crate::terminal::nearest;
 
 const EXAMPLES: &str = "\
 Examples:
-  lhrun full-restore.rhai                        run a runbook against the current cluster
-  lhrun full-restore.rhai --set replicas=1       … with a parameter
-  lhrun --sandbox dr-drill.rhai                  … on an embedded cluster: nothing to install, nothing to break
-  lhrun check runbooks/*.rhai                    read runbooks without running them
-  lhrun                                          try things by hand
-  lhrun sandbox up                               an embedded cluster for kubectl and S3 clients
+  lhrun full-restore.rhai                   run a runbook against the current cluster
+  lhrun full-restore.rhai --set replicas=1  the same with a parameter
+  lhrun --sandbox dr-drill.rhai             on an embedded cluster: nothing to install or break
+  lhrun check runbooks/*.rhai               read runbooks without running them
+  lhrun                                     try things by hand
+  lhrun sandbox up                          an embedded cluster for kubectl and S3 clients
 
-The cluster is found as kubectl does: --kubeconfig, $KUBECONFIG, ~/.kube/config, /etc/rancher/k3s/k3s.yaml, in-cluster.
-The bucket is that of lhrun.toml and the AWS_ variables, else Longhorn's own backup target with its secret.
+The cluster is found as kubectl does: --kubeconfig, $KUBECONFIG, ~/.kube/config,
+/etc/rancher/k3s/k3s.yaml, in-cluster. The bucket is that of lhrun.toml, completed from the
+AWS_ variables, else that of Longhorn's own backup target.
 
-Exit codes: 0 done, 1 a step failed, 2 usage or script error, 3 data differ or are damaged, 4 refused, 5 partly done,
-6 could not check (no cluster, wrong credentials), 130 interrupted.";
+Exit codes: 0 done, 1 a step failed, 2 usage or script error, 3 data differ or are damaged,
+4 refused, 5 partly done, 6 could not check (no cluster, wrong credentials), 130 interrupted.";
 
 /// Runbooks that bring a k3s and Longhorn cluster back from S3, and prove it.
 ///

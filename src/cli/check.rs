@@ -1,7 +1,10 @@
 //! `lhrun check`.
 
 use super::{Failure, Setting, arguments::Output, runbook};
-use crate::{Kind, script, terminal::Diagnostic};
+use crate::{
+    Kind, script,
+    terminal::{Diagnostic, table},
+};
 
 /// Read runbooks without running them: syntax, unknown functions, imports that lead nowhere
 ///
@@ -29,9 +32,13 @@ pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
             terminal.out(&format!("{word}: no mistakes found"));
         }
         let parameters = script::parameters(&library, document).unwrap_or_default();
-        for parameter in &parameters {
-            let default = parameter.default.as_ref().map(|default| format!("={default}")).unwrap_or_default();
-            terminal.out(&format!("  --set {}{default}  {}", parameter.name, parameter.help));
+        if !parameters.is_empty() {
+            let row = |parameter: &script::Parameter| {
+                let default = parameter.default.as_ref().map_or_else(|| "(computed)".into(), ToString::to_string);
+                vec![parameter.name.clone(), default, parameter.help.clone()]
+            };
+            let rows: Vec<_> = parameters.iter().map(row).collect();
+            terminal.out_styled(table::plain(&["parameter", "default", "meaning"], &rows));
         }
         checked.push(serde_json::json!({
             "runbook": word,

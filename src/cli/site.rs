@@ -4,7 +4,6 @@ use std::{
     path::PathBuf,
     pin::pin,
     process::Stdio,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -121,7 +120,7 @@ impl Commands {
 
 /// The embedded cluster's own life cycle.
 #[cfg(feature = "sandbox")]
-pub struct Embedded(pub Arc<crate::sandbox::Sandbox>);
+pub struct Embedded(pub std::sync::Arc<crate::sandbox::Sandbox>);
 
 #[cfg(feature = "sandbox")]
 impl Site for Embedded {

@@ -1,4 +1,4 @@
-//! A session on a pseudo-terminal, as somebody sits at it.
+//! Sessions and questions on a pseudo-terminal, as somebody sits at it.
 
 use std::{fs, process::Command};
 
@@ -20,17 +20,22 @@ impl Lab {
     }
 
     fn start(&self, variables: &[(&str, &str)]) -> PtySession {
+        let mut session = self.run(&[], variables);
+        session.exp_string(":help for help").expect("a greeting");
+        session
+    }
+
+    fn run(&self, args: &[&str], variables: &[(&str, &str)]) -> PtySession {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lhrun"));
         command
+            .args(args)
             .current_dir(self.home.path())
             .env_clear()
             .env("HOME", self.home.path())
             .env("PATH", std::env::var_os("PATH").expect("a path"))
             .env("TERM", "xterm")
             .envs(variables.iter().copied());
-        let mut session = spawn_command(command, Some(PATIENCE)).expect("lhrun starts");
-        session.exp_string(":help for help").expect("a greeting");
-        session
+        spawn_command(command, Some(PATIENCE)).expect("lhrun starts")
     }
 }
 
@@ -111,4 +116,33 @@ fn a_session_told_to_end_leaves_nothing_running() {
     session.exp_eof().unwrap();
     let status = session.process().wait().unwrap();
     assert!(matches!(status, WaitStatus::Exited(_, 130)), "{status:?}");
+}
+
+#[test]
+fn questions_are_answered_or_interrupted() {
+    let lab = Lab::new();
+    let text = "let name = ask::text(\"Which bucket?\", \"backups\");\nconfirm(`Wipe ${name}?`);\nprint(\"wiped\");\n";
+    fs::write(lab.home.path().join("ask.rhai"), text).unwrap();
+    let begin = || {
+        let mut session = lab.run(&["ask.rhai"], &[("NO_COLOR", "1")]);
+        session.exp_string("Which bucket? [backups]: ").unwrap();
+        session.send_line("offsite").unwrap();
+        session.exp_string("Wipe offsite? [y/N] ").unwrap();
+        session
+    };
+    let ended = |session: &mut PtySession, code: i32| {
+        let said = session.exp_eof().unwrap();
+        let status = session.process().wait().unwrap();
+        assert!(matches!(status, WaitStatus::Exited(_, found) if found == code), "{status:?}: {said}");
+        said
+    };
+    let mut session = begin();
+    session.send_line("y").unwrap();
+    assert!(ended(&mut session, 0).contains("wiped"));
+    let mut session = begin();
+    session.send_line("").unwrap();
+    assert!(!ended(&mut session, 4).contains("wiped"));
+    let mut session = begin();
+    session.send_control('c').unwrap();
+    assert!(!ended(&mut session, 130).contains("wiped"));
 }
