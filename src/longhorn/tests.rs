@@ -227,6 +227,8 @@ async fn a_system_backup_tells_what_must_come_back_and_its_restore_takes_what_it
     let make = async |lab: &Lab| lab.longhorn.system_backup("sb1", "disabled", &store, LIMIT, &mut |_| {}).await;
     assert_eq!(make(&lab).await.unwrap().state, "Ready");
     assert_eq!(make(&lab).await.unwrap_err().kind(), Kind::Conflict);
+    // Longhorn dates backups in whole seconds: of two in the same second none is the newer one.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     lab.backup(&volume, Some("newer")).await.unwrap();
 
     lab.rebuild().await;

@@ -53,11 +53,18 @@ fn backups_of_the_real_longhorn_appear_and_restore() {
     appear_and_restore(&folder, SMALL);
 }
 
-/// `LHRUN_FIXTURES` names a folder with a larger set of such backups (it holds `backupstore/`).
+/// `LHRUN_FIXTURES` names a folder with a larger set of such backups, packed as `longhorn-backupstore.tar.zst`.
 #[test]
 fn a_larger_ext4_backup_of_the_real_longhorn_restores() {
     match std::env::var_os("LHRUN_FIXTURES") {
-        Some(folder) => appear_and_restore(Path::new(&folder), EXT4),
+        Some(folder) => {
+            let unpacked = tempfile::TempDir::new().expect("a temporary folder");
+            let mut tar = Command::new("tar");
+            tar.arg("--zstd").arg("-xf").arg(Path::new(&folder).join("longhorn-backupstore.tar.zst"));
+            tar.arg("-C").arg(unpacked.path());
+            Said::of(tar).success();
+            appear_and_restore(unpacked.path(), EXT4);
+        }
         None => eprintln!("NOT CHECKED: LHRUN_FIXTURES names no folder with larger backups"),
     }
 }
