@@ -75,7 +75,7 @@ pub(super) async fn request_sync(context: &Context, resource: Resource, object: 
 pub(super) fn synced_at(object: &DynamicObject, started: &str) -> String {
     let requested = object.text("/spec/syncRequestedAt");
     let ahead = names::seconds(requested).saturating_sub(names::seconds(started));
-    if (1..=2).contains(&ahead) { requested.to_owned() } else { started.to_owned() }
+    if (1..=60).contains(&ahead) { requested.to_owned() } else { started.to_owned() }
 }
 
 /// A changed credential Secret of the target `default` is tried at once; other targets wait for their next poll.
