@@ -49,6 +49,9 @@ impl Lines {
         let config = Config::builder().completion_type(CompletionType::List).color_mode(colours).build();
         let failed = |error: ReadlineError| Error::new(Kind::Failed, "opening the terminal").source(error);
         let mut editor = Editor::with_config(config).map_err(failed)?;
+        // With a printer the editor waits for its terminal and for signals at once; without one, a signal that arrives just
+        // before it begins to wait is lost.
+        let _ = editor.create_external_printer();
         editor.set_helper(Some(Assistant { session, brackets: MatchingBracketHighlighter::new() }));
         let history = match history::file() {
             Some(Ok(file)) => Some(file),
