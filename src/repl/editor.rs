@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustyline::{
-    Context, Editor, Helper, Highlighter, Hinter,
+    Context, Editor, ExternalPrinter, Helper, Highlighter, Hinter,
     completion::Completer,
     config::{ColorMode, CompletionType, Config},
     error::ReadlineError,
@@ -40,6 +40,9 @@ pub struct Lines {
     editor: Editor<Assistant, FileHistory>,
     prompt: (String, String),
     history: Option<PathBuf>,
+    /// Never printed with: while there is one, the editor waits for its terminal and for signals at once. Without, it
+    /// misses a signal that another thread takes, or that comes just before it begins to wait.
+    _printer: Option<Box<dyn ExternalPrinter>>,
 }
 
 impl Lines {
@@ -49,9 +52,7 @@ impl Lines {
         let config = Config::builder().completion_type(CompletionType::List).color_mode(colours).build();
         let failed = |error: ReadlineError| Error::new(Kind::Failed, "opening the terminal").source(error);
         let mut editor = Editor::with_config(config).map_err(failed)?;
-        // With a printer the editor waits for its terminal and for signals at once; without one, a signal that arrives just
-        // before it begins to wait is lost.
-        let _ = editor.create_external_printer();
+        let printer = editor.create_external_printer().ok().map(|printer| Box::new(printer) as Box<dyn ExternalPrinter>);
         editor.set_helper(Some(Assistant { session, brackets: MatchingBracketHighlighter::new() }));
         let history = match history::file() {
             Some(Ok(file)) => Some(file),
@@ -66,7 +67,7 @@ impl Lines {
         {
             terminal.warn(&format!("the history {} cannot be read: {error}", file.display()));
         }
-        Ok(Self { editor, prompt: (PROMPT.to_owned(), style.cyan(PROMPT).to_string()), history })
+        Ok(Self { editor, prompt: (PROMPT.to_owned(), style.cyan(PROMPT).to_string()), history, _printer: printer })
     }
 
     /// Reads one input, over several lines while something in it is open.
