@@ -49,6 +49,10 @@ impl Site for Commands {
         self.name.clone()
     }
 
+    fn folder(&self) -> PathBuf {
+        self.folder.clone()
+    }
+
     fn teardown(&self) -> BoxFuture<'_, Result<()>> {
         self.run("teardown", &self.configured.teardown).boxed()
     }
@@ -126,6 +130,10 @@ pub struct Embedded(pub std::sync::Arc<crate::sandbox::Sandbox>);
 impl Site for Embedded {
     fn name(&self) -> String {
         "sandbox".to_owned()
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.0.kubeconfig().parent().map(PathBuf::from).unwrap_or_default()
     }
 
     fn teardown(&self) -> BoxFuture<'_, Result<()>> {

@@ -52,7 +52,8 @@ impl Lines {
         let config = Config::builder().completion_type(CompletionType::List).color_mode(colours).build();
         let failed = |error: ReadlineError| Error::new(Kind::Failed, "opening the terminal").source(error);
         let mut editor = Editor::with_config(config).map_err(failed)?;
-        let printer = editor.create_external_printer().ok().map(|printer| Box::new(printer) as Box<dyn ExternalPrinter>);
+        let printer =
+            editor.create_external_printer().ok().map(|printer| Box::new(printer) as Box<dyn ExternalPrinter>);
         editor.set_helper(Some(Assistant { session, brackets: MatchingBracketHighlighter::new() }));
         let history = match history::file() {
             Some(Ok(file)) => Some(file),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
@@ -38,6 +39,8 @@ pub struct Settings {
 pub trait Site: Send + Sync {
     /// Its name: `sandbox`, or the cluster's context.
     fn name(&self) -> String;
+    /// Where files about this cluster belong: beside the configuration, or what goes with the sandbox.
+    fn folder(&self) -> PathBuf;
     /// Destroys the cluster; what is in the bucket stays.
     fn teardown(&self) -> BoxFuture<'_, Result<()>>;
     /// Makes an empty cluster with Longhorn in it.

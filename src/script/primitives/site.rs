@@ -19,6 +19,12 @@ pub mod api {
         })
     }
 
+    /// The folder for files about this cluster: that of lhrun.toml; of the sandbox, one that goes with it.
+    #[rhai_fn(return_raw)]
+    pub fn folder(ctx: NativeCallContext) -> RhaiResultOf<String> {
+        block(&ctx, |host| async move { Ok(host.site()?.folder().to_string_lossy().into_owned()) })
+    }
+
     /// Destroys the cluster and everything in it; what is in the bucket stays.
     #[rhai_fn(return_raw)]
     pub fn teardown(ctx: NativeCallContext) -> RhaiResultOf<()> {
@@ -57,7 +63,10 @@ pub mod api {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        path::PathBuf,
+        sync::{Arc, Mutex},
+    };
 
     use futures::future::BoxFuture;
 
@@ -83,6 +92,10 @@ mod tests {
             "sandbox".into()
         }
 
+        fn folder(&self) -> PathBuf {
+            "/state".into()
+        }
+
         fn teardown(&self) -> BoxFuture<'_, Result<()>> {
             self.note("teardown")
         }
@@ -100,7 +113,9 @@ mod tests {
     fn the_sites_commands_are_called_and_their_failures_thrown() {
         let diary = Arc::new(Diary::default());
         let (host, _) = fake::host(Settings { site: Some(diary.clone()), ..Settings::default() });
-        let error = engine::build(&host).run("site::teardown(); site::rebuild(); site::deploy();").unwrap_err();
+        let error = engine::build(&host)
+            .run("if site::folder() == `/state` { site::teardown(); site::rebuild(); site::deploy(); }")
+            .unwrap_err();
         assert_eq!(Fault::new(&error).error.message(), "make: no rule");
         assert_eq!(*diary.0.lock().unwrap(), ["teardown", "rebuild", "deploy"]);
         let changes: Vec<_> = host.run().record().changes.into_iter().map(|change| change.what).collect();
