@@ -26,7 +26,7 @@ pub use block::Compression;
 pub use catalog::Catalog;
 pub use config::Mode;
 pub use layout::BackupRef;
-pub use url::TargetUrl;
+pub use url::{StoreUrl, TargetUrl};
 
 use std::{fmt, sync::Arc};
 

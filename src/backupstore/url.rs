@@ -1,6 +1,6 @@
 //! URLs of backup targets and backups as Longhorn writes them (`s3/s3.go`, `backupstore.go:EncodeBackupURL`).
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use super::layout::BackupRef;
 use crate::{Error, Kind, Result};
@@ -69,6 +69,37 @@ impl fmt::Display for TargetUrl {
             write!(f, "@{region}")?;
         }
         write!(f, "/{}", self.path)
+    }
+}
+
+/// Where a backup store is, as somebody names it: a target's URL, or `file:///folder`, the folder that holds
+/// `backupstore/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// A bucket.
+    S3(TargetUrl),
+    /// A local folder.
+    Folder(PathBuf),
+}
+
+impl StoreUrl {
+    /// Reads the URL.
+    ///
+    /// # Errors
+    /// `usage` for another scheme, or a folder that is not named by its full path; `invalid` as [`TargetUrl::parse`].
+    pub fn parse(url: &str) -> Result<Self> {
+        if let Some(folder) = url.strip_prefix("file://") {
+            if !folder.starts_with('/') {
+                return Err(Error::new(Kind::Usage, format!("{url:?} does not name a folder by its full path"))
+                    .hint("write it with three slashes: file:///folder"));
+            }
+            return Ok(Self::Folder(folder.into()));
+        }
+        if !url.starts_with("s3://") {
+            return Err(Error::new(Kind::Usage, format!("{url:?} is not the URL of a backup store"))
+                .hint("write it as s3://bucket@region/path/ or file:///folder"));
+        }
+        TargetUrl::parse(url).map(Self::S3)
     }
 }
 

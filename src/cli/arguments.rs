@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
-use super::{check, completions, repl, run, runbook, sandbox};
+use super::{backups, check, completions, repl, run, runbook, sandbox};
 use crate::terminal::nearest;
 
 const EXAMPLES: &str = "\
@@ -15,6 +15,7 @@ Examples:
   lhrun check runbooks/*.rhai               read runbooks without running them
   lhrun                                     try things by hand
   lhrun sandbox up                          an embedded cluster for kubectl and S3 clients
+  lhrun backups ls                          what is in the bucket, with or without a cluster
 
 The cluster is found as kubectl does: --kubeconfig, $KUBECONFIG, ~/.kube/config,
 /etc/rancher/k3s/k3s.yaml, in-cluster. The bucket is that of lhrun.toml, completed from the
@@ -78,6 +79,8 @@ pub enum Output {
     Text,
     /// For programs
     Json,
+    /// For programs, and for people who look for one thing
+    Yaml,
 }
 
 /// The subcommands.
@@ -86,6 +89,7 @@ pub enum Command {
     Run(run::Args),
     Repl(repl::Args),
     Check(check::Args),
+    Backups(backups::Args),
     #[command(subcommand)]
     Sandbox(sandbox::Command),
     Completions(completions::Args),

@@ -1,6 +1,6 @@
 //! `lhrun check`.
 
-use super::{Failure, Setting, arguments::Output, runbook};
+use super::{Failure, Setting, runbook};
 use crate::{
     Kind, script,
     terminal::{Diagnostic, table},
@@ -46,8 +46,8 @@ pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
             "parameters": parameters.iter().map(|parameter| &parameter.name).collect::<Vec<_>>(),
         }));
     }
-    if setting.globals.output == Output::Json {
-        terminal.result(&serde_json::Value::from(checked).to_string());
+    if setting.is_for_programs() {
+        setting.result(&checked)?;
     }
     Ok(if mistakes == 0 { 0 } else { Kind::Script.exit_code() })
 }

@@ -14,6 +14,7 @@ use toml::{Spanned, Value};
 use super::Failure;
 use crate::{
     Error, Kind, Result,
+    backupstore::TargetUrl,
     objectstore::StoreConfig,
     terminal::{Diagnostic, Place, did_you_mean},
 };
@@ -132,6 +133,21 @@ impl Config {
         store.region = bucket.region.clone().unwrap_or(store.region);
         store.virtual_hosted = bucket.virtual_hosted;
         Ok(Some(store))
+    }
+
+    /// The bucket of that URL, reached as `[store]` says, completed from the AWS variables.
+    pub fn store_at(&self, url: &TargetUrl, endpoint: Option<&str>) -> Result<StoreConfig> {
+        let configured = match self.store()? {
+            Some(store) => store,
+            None => StoreConfig::from_env(&url.bucket, "")?,
+        };
+        Ok(StoreConfig {
+            endpoint: endpoint.map(str::to_owned).or(configured.endpoint),
+            region: url.region.clone().unwrap_or(configured.region),
+            bucket: url.bucket.clone(),
+            prefix: url.prefix(),
+            ..configured
+        })
     }
 
     /// The folder that relative paths and the site's commands start from.

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, its arguments and `run`.
 
 mod arguments;
+mod backups;
 mod check;
 mod completions;
 pub mod config;
@@ -20,12 +21,13 @@ use std::{
 };
 
 use clap::CommandFactory;
+use serde::Serialize;
 use tokio::runtime::{self, Runtime};
 use tracing_subscriber::EnvFilter;
 
 pub use self::failure::Failure;
 use self::{
-    arguments::{Cli, Command, Globals},
+    arguments::{Cli, Command, Globals, Output},
     config::Config,
     interrupt::Interrupts,
 };
@@ -40,6 +42,25 @@ struct Setting {
     interrupts: Interrupts,
 }
 
+impl Setting {
+    /// Whether a program reads the result, so that [`Setting::result`] is to be called.
+    fn is_for_programs(&self) -> bool {
+        self.globals.output != Output::Text
+    }
+
+    /// Writes a result for a program that waits for it, in the form that was asked for.
+    fn result(&self, result: &impl Serialize) -> crate::Result<()> {
+        let failed = |error: String| Error::new(Kind::Failed, format!("writing the result: {error}"));
+        let text = if self.globals.output == Output::Yaml {
+            serde_saphyr::to_string(result).map_err(|error| failed(error.to_string()))?
+        } else {
+            serde_json::to_string(result).map_err(|error| failed(error.to_string()))?
+        };
+        self.terminal.result(text.trim_end());
+        Ok(())
+    }
+}
+
 /// Does what the command line says, the program's name first, and returns the process's exit code.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     // Nothing is built before this: `--version` and `--help` answer at once.
@@ -50,7 +71,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2));
         }
     };
-    let terminal = Terminal::standard(cli.globals.yes, cli.globals.output == arguments::Output::Json);
+    let terminal = Terminal::standard(cli.globals.yes, cli.globals.output != Output::Text);
     match dispatch(cli, &terminal) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -75,6 +96,7 @@ fn dispatch(cli: Cli, terminal: &Terminal) -> Result<u8, Failure> {
         Command::Run(args) => run::run(&setting, args),
         Command::Repl(repl::Args {}) => repl::run(&setting),
         Command::Check(args) => check::run(&setting, args),
+        Command::Backups(args) => backups::run(&setting, args),
         Command::Sandbox(command) => sandbox::run(&setting, command),
         Command::Completions(_) | Command::Other(_) => Ok(0),
     }

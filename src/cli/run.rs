@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Failure, Setting, arguments::Output, place::Place, runbook};
+use super::{Failure, Setting, place::Place, runbook};
 use crate::{
     report,
     run::{Run, Verdict},
@@ -45,8 +45,8 @@ pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
     let place = Place::open(setting, library, parameters)?;
     let outcome = execute(setting, &place, document);
     let exit_code = outcome.exit_code;
-    show(setting, outcome);
-    match place.close(setting) {
+    let shown = show(setting, outcome);
+    match place.close(setting).and(shown) {
         Err(error) if exit_code == 0 => return Err(error.into()),
         Err(error) => setting.terminal.error(&error),
         Ok(()) => {}
@@ -54,7 +54,7 @@ pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
     Ok(exit_code)
 }
 
-fn show(setting: &Setting, outcome: RunOutcome) {
+fn show(setting: &Setting, outcome: RunOutcome) -> crate::Result<()> {
     let RunOutcome { record, error, mut diagnostic, verdict, .. } = outcome;
     if verdict == Verdict::Interrupted
         && let Some(diagnostic) = &mut diagnostic
@@ -65,11 +65,11 @@ fn show(setting: &Setting, outcome: RunOutcome) {
     if let Some(diagnostic) = &diagnostic {
         setting.terminal.line(diagnostic.render(setting.terminal.style()));
     }
-    if setting.globals.output == Output::Json {
-        setting.terminal.result(&report::json::document(&record, error.as_ref(), diagnostic.as_ref()).to_string());
-    } else {
-        report::summary(&record, verdict, &setting.terminal);
+    if setting.is_for_programs() {
+        return setting.result(&report::json::document(&record, error.as_ref(), diagnostic.as_ref()));
     }
+    report::summary(&record, verdict, &setting.terminal);
+    Ok(())
 }
 
 fn execute(setting: &Setting, place: &Place, document: Document) -> RunOutcome {

@@ -44,7 +44,11 @@ pub fn run(setting: &Setting, command: &Command) -> Result<u8, Failure> {
     let Command::Up(up) = command;
     let options = SandboxOptions { folder: up.folder.clone(), api_port: up.api_port, s3_port: up.s3_port };
     let sandbox = super::place::start(setting, options)?;
-    setting.terminal.result(&shown::of(&sandbox, setting.globals.output));
+    if setting.is_for_programs() {
+        setting.result(&shown::data(&sandbox))?;
+    } else {
+        setting.terminal.result(&shown::exports(&sandbox));
+    }
     let cancel = setting.interrupts.token();
     setting.runtime.block_on(cancel.cancelled());
     super::place::stop(setting, &sandbox)?;
@@ -55,44 +59,43 @@ pub fn run(setting: &Setting, command: &Command) -> Result<u8, Failure> {
 mod shown {
     use secrecy::ExposeSecret;
 
-    use crate::{cli::arguments::Output, sandbox::Sandbox};
+    use crate::sandbox::Sandbox;
 
     /// Where the cluster is, with its keys: they are what was asked for, and they open nothing else.
-    pub fn of(sandbox: &Sandbox, output: Output) -> String {
+    pub fn data(sandbox: &Sandbox) -> serde_json::Value {
+        let s3 = sandbox.s3();
+        serde_json::json!({
+            "kubeconfig": sandbox.kubeconfig(),
+            "s3": {
+                "endpoint": s3.endpoint,
+                "region": s3.region,
+                "bucket": s3.bucket,
+                "access_key": s3.access_key,
+                "secret_key": s3.secret_key.expose_secret(),
+                "target_url": s3.target_url(),
+            },
+        })
+    }
+
+    /// The same as lines to paste into a shell.
+    pub fn exports(sandbox: &Sandbox) -> String {
         let (s3, kubeconfig) = (sandbox.s3(), sandbox.kubeconfig().display().to_string());
-        let secret_key = s3.secret_key.expose_secret();
-        match output {
-            Output::Json => serde_json::json!({
-                "kubeconfig": kubeconfig,
-                "s3": {
-                    "endpoint": s3.endpoint,
-                    "region": s3.region,
-                    "bucket": s3.bucket,
-                    "access_key": s3.access_key,
-                    "secret_key": secret_key,
-                    "target_url": s3.target_url(),
-                },
-            })
-            .to_string(),
-            Output::Text => {
-                let variables = [
-                    ("KUBECONFIG", kubeconfig.as_str()),
-                    ("AWS_ENDPOINT_URL", &s3.endpoint),
-                    ("AWS_REGION", &s3.region),
-                    ("AWS_ACCESS_KEY_ID", &s3.access_key),
-                    ("AWS_SECRET_ACCESS_KEY", secret_key),
-                ];
-                let exports: Vec<_> =
-                    variables.iter().map(|(name, value)| format!("export {name}={}", quoted(value))).collect();
-                format!(
-                    "# An embedded cluster with Longhorn is ready, until Ctrl-C. In another shell:\n{}\n\
-                     # Bucket {}, Longhorn's backup target {}",
-                    exports.join("\n"),
-                    s3.bucket,
-                    s3.target_url()
-                )
-            }
-        }
+        let variables = [
+            ("KUBECONFIG", kubeconfig.as_str()),
+            ("AWS_ENDPOINT_URL", &s3.endpoint),
+            ("AWS_REGION", &s3.region),
+            ("AWS_ACCESS_KEY_ID", &s3.access_key),
+            ("AWS_SECRET_ACCESS_KEY", s3.secret_key.expose_secret()),
+        ];
+        let exports: Vec<_> =
+            variables.iter().map(|(name, value)| format!("export {name}={}", quoted(value))).collect();
+        format!(
+            "# An embedded cluster with Longhorn is ready, until Ctrl-C. In another shell:\n{}\n\
+             # Bucket {}, Longhorn's backup target {}",
+            exports.join("\n"),
+            s3.bucket,
+            s3.target_url()
+        )
     }
 
     /// The text as one word for a shell.

@@ -1,0 +1,71 @@
+//! Which backup store is meant.
+
+use std::future::Future;
+
+use crate::{
+    Error, Kind, Result,
+    backupstore::StoreUrl,
+    cli::Setting,
+    cluster::{Cluster, ConnectOptions},
+    longhorn::{DEFAULT_TARGET, Longhorn},
+    objectstore::Store,
+};
+
+/// Options that name the store.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Store")]
+pub struct StoreArgs {
+    /// Where the backups are: s3://bucket@region/path/ or file:///folder (the folder that holds backupstore/)
+    #[arg(long, global = true, value_name = "URL")]
+    store: Option<String>,
+    /// Address of the S3 server, for a bucket that is not at AWS
+    #[arg(long, global = true, value_name = "URL")]
+    endpoint: Option<String>,
+}
+
+/// The store that was named, else the one of the configuration, else that of the cluster's backup target.
+pub fn open(setting: &Setting, args: &StoreArgs) -> Result<Store> {
+    if setting.globals.sandbox {
+        return Err(Error::new(Kind::Usage, "an embedded cluster starts with an empty bucket: there is nothing in it")
+            .hint("start one with `lhrun sandbox up`, and name its bucket with --store and --endpoint"));
+    }
+    match args.store.as_deref().map(StoreUrl::parse).transpose()? {
+        Some(StoreUrl::Folder(folder)) => Store::folder(folder),
+        Some(StoreUrl::S3(url)) => Store::connect(&setting.config.store_at(&url, args.endpoint.as_deref())?),
+        None => match setting.config.store()? {
+            Some(mut config) => {
+                config.endpoint = args.endpoint.clone().or(config.endpoint);
+                Store::connect(&config)
+            }
+            None => wait(setting, of_the_cluster(setting)).map_err(|error| {
+                let error = error.context("no --store is given, lhrun.toml names no bucket, and the cluster's backup target cannot be used");
+                match error.hint_text() {
+                    Some(_) => error,
+                    None => error.hint("name the store with --store s3://bucket@region/path/"),
+                }
+            }),
+        },
+    }
+}
+
+async fn of_the_cluster(setting: &Setting) -> Result<Store> {
+    let options = ConnectOptions {
+        kubeconfig: setting.globals.kubeconfig.clone(),
+        context: setting.globals.context.clone(),
+        namespace: setting.globals.namespace.clone(),
+    };
+    let longhorn = Longhorn::find(&Cluster::connect(&options).await?).await?;
+    longhorn.store(&longhorn.target(DEFAULT_TARGET).await?).await
+}
+
+/// Waits for work that Ctrl-C gives up.
+pub fn wait<T>(setting: &Setting, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let cancel = setting.interrupts.token();
+    setting.runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::new(Kind::Cancelled, "interrupted")),
+            done = work => done,
+        }
+    })
+}
