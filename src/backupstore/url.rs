@@ -86,20 +86,23 @@ impl StoreUrl {
     /// Reads the URL.
     ///
     /// # Errors
-    /// `usage` for another scheme, or a folder that is not named by its full path; `invalid` as [`TargetUrl::parse`].
+    /// `usage` for another scheme, a folder that is not named by its full path, or no target's URL.
     pub fn parse(url: &str) -> Result<Self> {
-        if let Some(folder) = url.strip_prefix("file://") {
-            if !folder.starts_with('/') {
-                return Err(Error::new(Kind::Usage, format!("{url:?} does not name a folder by its full path"))
-                    .hint("write it with three slashes: file:///folder"));
-            }
-            return Ok(Self::Folder(folder.into()));
+        const FORMS: &str = "write it as s3://bucket@region/path/ or file:///folder";
+        let wrong = |what: &str| Error::new(Kind::Usage, format!("the store's URL {what}")).hint(FORMS);
+        // What is no URL of ours may hold a password, so it is not repeated.
+        let Some((scheme, rest)) = url.split_once("://") else { return Err(wrong("has no scheme")) };
+        if scheme.eq_ignore_ascii_case("s3") {
+            let target = TargetUrl::parse(url);
+            return target.map(Self::S3).map_err(|error| Error::new(Kind::Usage, error.message()).hint(FORMS));
         }
-        if !url.starts_with("s3://") {
-            return Err(Error::new(Kind::Usage, format!("{url:?} is not the URL of a backup store"))
-                .hint("write it as s3://bucket@region/path/ or file:///folder"));
+        if !scheme.eq_ignore_ascii_case("file") {
+            return Err(wrong("begins with neither s3:// nor file://"));
         }
-        TargetUrl::parse(url).map(Self::S3)
+        if !rest.starts_with('/') {
+            return Err(wrong("does not name a folder by its full path, which begins with a third slash"));
+        }
+        Ok(Self::Folder(rest.into()))
     }
 }
 
@@ -175,10 +178,26 @@ mod tests {
         assert!(BackupRef::decode("s3://b@r/?backup=../../x&volume=pvc-1").is_err());
     }
 
+    #[test]
+    fn a_store_is_a_bucket_or_a_folder_with_its_full_path() {
+        let folder = StoreUrl::parse("file:///mnt/copy of a bucket").unwrap();
+        assert_eq!(folder, StoreUrl::Folder("/mnt/copy of a bucket".into()));
+        let bucket = StoreUrl::parse("s3://backups@eu-central-1/lab/").unwrap();
+        assert_eq!(bucket, StoreUrl::S3(TargetUrl::parse("s3://backups@eu-central-1/lab/").unwrap()));
+        for url in ["", "file://copy", "file:/copy", "/mnt/copy", "nfs://server/x", "s3://b", "https://me:SECRET@host/"]
+        {
+            let error = StoreUrl::parse(url).unwrap_err();
+            assert_eq!(error.kind(), Kind::Usage, "{url}");
+            assert!(!error.to_string().contains("SECRET"), "{error}");
+            assert!(error.hint_text().unwrap().contains("file:///folder"), "{url}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_without_panic(text in ".{0,80}", tail in "[a-z0-9@/?&=:.]{0,60}") {
             let _ = BackupRef::decode(&text);
+            let _ = StoreUrl::parse(&text);
             let _ = BackupRef::decode(&format!("s3://{tail}"));
             if let Ok(target) = TargetUrl::parse(&format!("s3://{tail}")) {
                 prop_assert_eq!(TargetUrl::parse(&target.to_string()).unwrap(), target);

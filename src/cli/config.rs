@@ -263,6 +263,20 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_named_by_its_url_is_reached_as_the_configured_one() {
+        let text = "[store]\nendpoint = \"http://s3\"\nregion = \"eu-1\"\nbucket = \"a\"\nprefix = \"p\"\n\
+                    access_key = \"me\"\nsecret_key = \"hush\"\n";
+        let config = Config::parse("lhrun.toml", text).unwrap();
+        let at = |url, endpoint| config.store_at(&TargetUrl::parse(url).unwrap(), endpoint).unwrap();
+        let other = at("s3://b@eu-2/x//y/", None);
+        assert_eq!((other.bucket.as_str(), other.region.as_str(), other.prefix.as_str()), ("b", "eu-2", "x/y"));
+        assert_eq!((other.endpoint.as_deref(), other.access_key.as_deref()), (Some("http://s3"), Some("me")));
+        let bare = at("s3://b/", Some("http://other"));
+        assert_eq!((bare.region.as_str(), bare.prefix.as_str()), ("eu-1", ""));
+        assert_eq!(bare.endpoint.as_deref(), Some("http://other"));
+    }
+
+    #[test]
     fn a_named_file_must_exist() {
         let failure = Config::load(Some(Path::new("/no/such/lhrun.toml"))).unwrap_err();
         assert!(failure.diagnostic.title.contains("/no/such/lhrun.toml"));

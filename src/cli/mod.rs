@@ -31,7 +31,10 @@ use self::{
     config::Config,
     interrupt::Interrupts,
 };
-use crate::{Error, Kind, terminal::Terminal};
+use crate::{
+    Error, Kind,
+    terminal::{Terminal, escape::escape_json},
+};
 
 /// What every subcommand works with.
 struct Setting {
@@ -54,7 +57,9 @@ impl Setting {
         let text = if self.globals.output == Output::Yaml {
             serde_saphyr::to_string(result).map_err(|error| failed(error.to_string()))?
         } else {
-            serde_json::to_string(result).map_err(|error| failed(error.to_string()))?
+            let text = serde_json::to_string(result).map_err(|error| failed(error.to_string()))?;
+            // What JSON lets pass unescaped can still drive a terminal. It stands in strings only.
+            escape_json(&text).into_owned()
         };
         self.terminal.result(text.trim_end());
         Ok(())

@@ -13,14 +13,29 @@ pub fn escape_lines(text: &str) -> Cow<'_, str> {
     replace(text, |c| c != '\n' && c != '\t' && is_unsafe(c))
 }
 
+/// JSON on one line with the same characters in JSON's own escaped form, so that its meaning stays: writers of JSON
+/// leave all but the first 32 as they are. They can stand in strings only.
+pub fn escape_json(text: &str) -> Cow<'_, str> {
+    // All of them are in the first plane, so four digits do.
+    replace_by(text, is_unsafe, |safe, c| write!(safe, "\\u{:04x}", u32::from(c)))
+}
+
 fn replace(text: &str, is_unsafe: impl Fn(char) -> bool) -> Cow<'_, str> {
+    replace_by(text, is_unsafe, |safe, c| write!(safe, "{}", c.escape_default()))
+}
+
+fn replace_by(
+    text: &str,
+    is_unsafe: impl Fn(char) -> bool,
+    write: impl Fn(&mut String, char) -> std::fmt::Result,
+) -> Cow<'_, str> {
     if !text.contains(&is_unsafe) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         if is_unsafe(c) {
-            let _ = write!(safe, "{}", c.escape_default());
+            let _ = write(&mut safe, c);
         } else {
             safe.push(c);
         }
@@ -49,6 +64,16 @@ mod tests {
         assert_eq!(escape("a\u{9b}2Jb"), r"a\u{9b}2Jb");
         assert_eq!(escape("name\r\nerror: done\x07"), r"name\r\nerror: done\u{7}");
         assert_eq!(escape("safe\u{202e}gnp.exe"), r"safe\u{202e}gnp.exe");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let name = "a\x1b[2J\u{9b}2J\u{202e}gnp";
+        let json = serde_json::to_string(name).unwrap();
+        assert!(json.contains('\u{9b}'), "the writer leaves it");
+        let safe = escape_json(&json);
+        assert_eq!(safe, r#""a\u001b[2J\u009b2J\u202egnp""#);
+        assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), name);
     }
 
     #[test]

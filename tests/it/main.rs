@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod architecture;
+mod backups;
 mod bucket;
 mod cli;
 mod drill;

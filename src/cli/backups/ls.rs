@@ -53,9 +53,7 @@ pub fn run(setting: &Setting, store: &Store, _: &Args) -> Result<u8, Failure> {
 fn row(entry: VolumeEntry) -> Row {
     let volume = entry.name;
     match entry.config {
-        Err(error) => {
-            Row { volume, claim: None, size: None, last_backup: None, error: Some(error.to_string()) }
-        }
+        Err(error) => Row { volume, claim: None, size: None, last_backup: None, error: Some(error.to_string()) },
         Ok(config) => {
             let claim = KubernetesStatus::from_labels(&config.labels);
             let claim = claim.filter(|status| !status.pvc_name.is_empty());

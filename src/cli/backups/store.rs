@@ -11,12 +11,14 @@ use crate::{
     objectstore::Store,
 };
 
+const STORE: &str =
+    "Where the backups are: s3://bucket@region/path/ or file:///folder (the folder that holds backupstore/)";
+
 /// Options that name the store.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Store")]
 pub struct StoreArgs {
-    /// Where the backups are: s3://bucket@region/path/ or file:///folder (the folder that holds backupstore/)
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help = STORE)]
     store: Option<String>,
     /// Address of the S3 server, for a bucket that is not at AWS
     #[arg(long, global = true, value_name = "URL")]
@@ -30,6 +32,10 @@ pub fn open(setting: &Setting, args: &StoreArgs) -> Result<Store> {
             .hint("start one with `lhrun sandbox up`, and name its bucket with --store and --endpoint"));
     }
     match args.store.as_deref().map(StoreUrl::parse).transpose()? {
+        Some(StoreUrl::Folder(_)) if args.endpoint.is_some() => {
+            Err(Error::new(Kind::Usage, "a folder has no --endpoint")
+                .hint("leave it out, or name a bucket with --store"))
+        }
         Some(StoreUrl::Folder(folder)) => Store::folder(folder),
         Some(StoreUrl::S3(url)) => Store::connect(&setting.config.store_at(&url, args.endpoint.as_deref())?),
         None => match setting.config.store()? {
@@ -38,7 +44,9 @@ pub fn open(setting: &Setting, args: &StoreArgs) -> Result<Store> {
                 Store::connect(&config)
             }
             None => wait(setting, of_the_cluster(setting)).map_err(|error| {
-                let error = error.context("no --store is given, lhrun.toml names no bucket, and the cluster's backup target cannot be used");
+                let error = error.context(
+                    "no --store is given, lhrun.toml names no bucket, and the cluster's backup target cannot be used",
+                );
                 match error.hint_text() {
                     Some(_) => error,
                     None => error.hint("name the store with --store s3://bucket@region/path/"),
