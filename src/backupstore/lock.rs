@@ -37,6 +37,28 @@ impl FoundLock {
         now.duration_since(self.written) > EXPIRY
     }
 
+    /// The refusal to work on that volume while this lock is in force; `now` is by the store's clock.
+    pub fn refusal(&self, keys: &VolumeKeys, now: Timestamp) -> Error {
+        let purpose = match self.config.kind {
+            LockType::Use => "a backup, a restore or a check",
+            LockType::Delete => "a deletion",
+            LockType::Other(_) => "an unknown purpose",
+        };
+        let seconds = |time: SignedDuration| time.as_secs().max(0);
+        let age = now.duration_since(self.written);
+        let text = format!(
+            "volume {} is locked for {purpose} by {}, written {} s ago ({})",
+            keys.name(),
+            self.config.name,
+            seconds(age),
+            super::rfc3339(self.written)
+        );
+        let left = seconds(EXPIRY - age);
+        Error::new(Kind::Conflict, text).object(keys.lock(&self.config.name)).hint(format!(
+            "try again later: who holds it writes it anew every minute; if nobody does, it expires in {left} s"
+        ))
+    }
+
     /// What decides between two locks: held before asked for, older before younger, then by name.
     fn priority(&self) -> (bool, Timestamp, &str) {
         (!self.config.acquired, self.written, &self.config.name)
@@ -90,7 +112,7 @@ impl Lock {
             let conflicts = other.config.kind != kind && !other.is_expired(written);
             if conflicts && other.priority() < mine.priority() {
                 lock.remove().await;
-                return Err(refused(keys, &other));
+                return Err(other.refusal(keys, written));
             }
         }
         config.acquired = true;
@@ -143,19 +165,6 @@ impl Drop for Lock {
             runtime.spawn(async move { store.delete(&key).await });
         }
     }
-}
-
-fn refused(keys: &VolumeKeys, by: &FoundLock) -> Error {
-    let purpose = match by.config.kind {
-        LockType::Use => "a backup, a restore or a check",
-        LockType::Delete => "a deletion",
-        LockType::Other(_) => "an unknown purpose",
-    };
-    let volume = keys.name();
-    let text = format!("volume {volume} is locked for {purpose} since {}", super::rfc3339(by.written));
-    Error::new(Kind::Conflict, text)
-        .object(keys.locks())
-        .hint(format!("try again later; a lock nobody keeps fresh is ignored after {} s", EXPIRY.as_secs()))
 }
 
 #[cfg(test)]
@@ -216,7 +225,11 @@ mod tests {
         let place = place();
         let body = r#"{"Name":"lock-0000000000000001","Type":2,"Acquired":true}"#;
         place.foreign("lock-0000000000000001", body, 140).await;
-        assert_eq!(place.take(LockType::Use).await.unwrap_err().kind(), Kind::Conflict);
+        let error = place.take(LockType::Use).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert!(error.to_string().contains("for a deletion by lock-0000000000000001, written 14"), "{error}");
+        let hint = error.hint_text().unwrap();
+        assert!(hint.ends_with("expires in 10 s") || hint.ends_with("expires in 9 s"), "{hint}");
         place.foreign("lock-0000000000000001", body, 160).await;
         place.take(LockType::Use).await.unwrap().release().await.unwrap();
     }

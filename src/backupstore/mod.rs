@@ -12,6 +12,7 @@ pub mod layout;
 pub mod lock;
 mod plan;
 pub mod restore;
+pub mod select;
 pub mod system;
 mod target;
 #[cfg(test)]

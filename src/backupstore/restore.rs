@@ -1,62 +1,55 @@
 //! Restoring: a raw, sparse image file from the blocks of a backup, every block verified before it is written.
 
-use std::{path::Path, sync::Arc, time::Duration};
+mod options;
+mod qcow2;
+mod remaining;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    Catalog, Progress,
+    Catalog,
     block::{Checksum, DEFAULT_BLOCK_SIZE},
     codec::Fault,
-    config::{BackingImageConfig, LockType, VolumeConfig},
+    config::{BackingImageConfig, Block, LockType, VolumeConfig},
     fetch::{BlockReader, Loss},
     layout::{self, BackupRef, BlockPool, VolumeKeys},
     lock::Lock,
     plan::Plan,
-    target::{Target, Writer},
+    target::{self, Target, Writer},
     workers::Workers,
 };
 use crate::{Error, Kind, Result, objectstore::Store};
 
-/// How to restore.
-#[derive(Clone, Debug)]
-pub struct RestoreOptions {
-    /// Blocks requested at the same time.
-    pub concurrency: usize,
-    /// Whether an existing file may be replaced.
-    pub overwrite: bool,
-    /// Told the bytes of the image restored so far and in all.
-    pub progress: Option<Progress>,
-    /// Takes Longhorn's lock on the volume, which keeps deletions away, letting it settle that long
-    /// ([`super::lock::SETTLE`]); without, the store is only read.
-    pub lock: Option<Duration>,
+pub use self::options::{Format, RestoreOptions, Restored};
+
+/// Where the image is written until it is whole: `<path>.partial`.
+pub fn partial(path: &Path) -> PathBuf {
+    target::partial(path)
 }
 
-impl Default for RestoreOptions {
-    fn default() -> Self {
-        Self { concurrency: 8, overwrite: false, progress: None, lock: None }
+/// Looks at what needs no store: whether the path may be written, and whether the program for the format is there.
+///
+/// # Errors
+/// `conflict` when the path exists and `overwrite` is not set, `usage` when it can be no file, `failed` without
+/// `qemu-img`.
+pub async fn check(path: &Path, options: &RestoreOptions) -> Result<()> {
+    target::check_path(path, options.overwrite)?;
+    match options.format {
+        Format::Raw => Ok(()),
+        Format::Qcow2 => qcow2::check().await,
     }
-}
-
-/// What was restored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restored {
-    /// Bytes of the image.
-    pub size: u64,
-    /// Bytes of it that blocks cover; the rest are holes.
-    pub bytes: u64,
-    /// Blocks listed.
-    pub blocks: usize,
-    /// Blocks read; one that is listed twice is read once.
-    pub blocks_read: usize,
-    /// Packed bytes read from the store.
-    pub stored_bytes: u64,
 }
 
 /// Restores a backup to a raw image file, which has the volume's *current* size, as Longhorn restores it: the backup of
 /// a volume that grew later ends in zeros. A backing image in the store is laid under the volume's blocks.
 ///
-/// The image is written to `<path>.partial` and renamed when it is whole. Dropping the future removes it.
+/// The image is written to `<path>.partial` and renamed when it is whole. Dropping the future removes it, unless it is to
+/// be [resumed](RestoreOptions::resume).
 ///
 /// # Errors
 /// `damaged`, naming volume, backup, block and offset, at the first block that is missing or is not what its name says;
@@ -92,8 +85,8 @@ async fn volume(
     let backup = catalog.backup(&of.volume, &of.backup).await?;
     let key = keys.backup(&of.backup)?;
     backup.check_restorable(&volume)?;
+    let (size, block_size, begun) = (volume.size, backup.block_size(), backup.snapshot_created_at.parse().ok());
     let workers = Workers::new();
-    let block_size = backup.block_size();
     let mut layers = Vec::new();
     if !volume.backing_image_name.is_empty() {
         let image = backing_image(&catalog, &volume).await?;
@@ -102,18 +95,18 @@ async fn volume(
         // Each block of the volume has the image's content in it already.
         let mut blocks = image.blocks.as_slice().to_vec();
         blocks.retain(|b| b.offset < volume.size && backup.blocks.at(b.offset / block_size * block_size).is_none());
-        layers.push(Layer { plan: Plan::new(blocks, DEFAULT_BLOCK_SIZE, image.size).into(), pool });
+        layers.push(Layer { blocks, block_size: DEFAULT_BLOCK_SIZE, end: image.size, pool });
     }
-    let pool = BlockReader::new(store.clone(), keys.blocks(), workers);
-    let blocks = backup.blocks.into_blocks();
-    layers.push(Layer { plan: Plan::new(blocks, block_size, volume.size).into(), pool });
-    let restored = write(&layers, volume.size, path, options).await;
-    match restored {
+    let pool = BlockReader::new(store.clone(), keys.blocks(), workers.clone());
+    layers.push(Layer { blocks: backup.blocks.into_blocks(), block_size, end: size, pool });
+    match write(layers, size, path, options, &workers).await {
         // A block may be gone because its backup is.
         Err(error) if error.kind() == Kind::Damaged && store.head(&key).await?.is_none() => {
-            Err(Error::new(Kind::Conflict, "the backup was deleted while it was read").object(key))
+            let error = Error::new(Kind::Conflict, "the backup was deleted while it was read").object(key);
+            Err(told_of_partial(error, path, options))
         }
-        restored => restored,
+        Err(error) => Err(error),
+        Ok(restored) => Ok(Restored { begun, ..restored }),
     }
 }
 
@@ -184,51 +177,131 @@ async fn image(store: &Store, name: &str, path: &Path, options: &RestoreOptions)
             Error::new(Kind::Invalid, "its backup was never completed").object(layout::backing_image_config(name)?)
         );
     }
-    let pool = BlockReader::new(store.clone(), BlockPool::backing_images(), Workers::new());
-    let plan = Plan::new(image.blocks.into_blocks(), DEFAULT_BLOCK_SIZE, image.size).into();
-    write(&[Layer { plan, pool }], image.size, path, options).await
+    let begun = image.created_time.parse().ok();
+    let workers = Workers::new();
+    let pool = BlockReader::new(store.clone(), BlockPool::backing_images(), workers.clone());
+    let (blocks, end) = (image.blocks.into_blocks(), image.size);
+    let layer = Layer { blocks, block_size: DEFAULT_BLOCK_SIZE, end, pool };
+    let restored = write(vec![layer], end, path, options, &workers).await?;
+    Ok(Restored { begun, ..restored })
 }
 
-/// Blocks of one pool. Layers do not overlap, so their order does not matter.
+/// Blocks of one pool, of `block_size` bytes; only at `end` one may be shorter. Layers do not overlap, so their order
+/// does not matter.
 struct Layer {
-    plan: Arc<Plan>,
+    blocks: Vec<Block>,
+    block_size: u64,
+    end: u64,
     pool: BlockReader,
 }
 
-async fn write(layers: &[Layer], size: u64, path: &Path, options: &RestoreOptions) -> Result<Restored> {
-    let bytes = layers.iter().map(|layer| layer.plan.bytes()).sum();
-    let (place, overwrite) = (path.to_owned(), options.overwrite);
-    let target = super::blocking(move || Target::create(&place, size, bytes, overwrite)).await?;
-    let reads = layers.iter().flat_map(|layer| (0..layer.plan.len()).map(move |index| (layer, index)));
-    let mut done = stream::iter(reads)
-        .map(|(layer, index)| restore_block(layer, index, target.writer(), size))
-        .buffer_unordered(options.concurrency.max(1))
-        .boxed();
-    let (mut restored_bytes, mut stored_bytes) = (0, 0);
-    while let Some((restored, stored)) = done.try_next().await? {
-        restored_bytes += restored;
-        stored_bytes += stored;
-        if let Some(progress) = &options.progress {
-            progress.report(restored_bytes, bytes);
+impl Layer {
+    /// Raw bytes of that block.
+    fn length(&self, block: &Block) -> u64 {
+        self.block_size.min(self.end.saturating_sub(block.offset))
+    }
+}
+
+async fn write(
+    mut layers: Vec<Layer>,
+    size: u64,
+    path: &Path,
+    options: &RestoreOptions,
+    workers: &Workers,
+) -> Result<Restored> {
+    let bytes: u64 = layers.iter().flat_map(|layer| layer.blocks.iter().map(|block| layer.length(block))).sum();
+    let blocks = layers.iter().map(|layer| layer.blocks.len()).sum();
+    check(path, options).await?;
+    let (place, overwrite, resume) = (path.to_owned(), options.overwrite, options.resume);
+    // The raw image is there until the other one is made, which needs about as much room.
+    let room = if options.format == Format::Raw { bytes } else { bytes.saturating_mul(2) };
+    let open = if resume { Target::resume } else { Target::create };
+    let target = super::blocking(move || open(&place, size, room, overwrite)).await?;
+    let filled = async {
+        let told = |done| {
+            if let Some(progress) = &options.progress {
+                progress.report(done, bytes);
+            }
+        };
+        let reused_bytes = if resume {
+            remaining::keep_missing(&target, &mut layers, workers, options.concurrency, &told).await?
+        } else {
+            0
+        };
+        let (blocks_read, stored_bytes) = fill(&target, layers, size, reused_bytes, options.concurrency, &told).await?;
+        if resume {
+            target.sync().await?;
+        }
+        Ok(Restored { size, bytes, blocks, blocks_read, stored_bytes, reused_bytes, begun: None })
+    };
+    let finished = async {
+        let restored = filled.await?;
+        match options.format {
+            Format::Raw => Ok((restored, None)),
+            Format::Qcow2 => Ok((restored, Some(qcow2::convert(target.partial()).await?))),
+        }
+    };
+    match finished.await {
+        Ok((restored, None)) => target.finish().map(|()| restored),
+        Ok((restored, Some(made))) => target.finish_as(made.path()).map(|()| restored),
+        Err(error) => {
+            drop(target);
+            Err(told_of_partial(error, path, options))
         }
     }
+}
+
+/// Writes all blocks of the layers into a target that is zeros where they go; returns how many blocks and packed bytes
+/// were read.
+async fn fill(
+    target: &Target,
+    layers: Vec<Layer>,
+    size: u64,
+    mut done_bytes: u64,
+    concurrency: usize,
+    told: &impl Fn(u64),
+) -> Result<(usize, u64)> {
+    let plan = |layer: Layer| (Arc::new(Plan::new(layer.blocks, layer.block_size, layer.end)), layer.pool);
+    let plans: Vec<_> = layers.into_iter().map(plan).collect();
+    let reads = plans.iter().flat_map(|(plan, pool)| (0..plan.len()).map(move |index| (plan, pool, index)));
+    let mut done = stream::iter(reads)
+        .map(|(plan, pool, index)| restore_block(plan, pool, index, target.writer(), size))
+        .buffer_unordered(concurrency.max(1))
+        .boxed();
+    let mut stored_bytes = 0;
+    while let Some((restored, stored)) = done.try_next().await? {
+        done_bytes += restored;
+        stored_bytes += stored;
+        told(done_bytes);
+    }
     drop(done);
-    target.finish()?;
-    Ok(Restored {
-        size,
-        bytes,
-        blocks: layers.iter().map(|layer| layer.plan.places()).sum(),
-        blocks_read: layers.iter().map(|layer| layer.plan.len()).sum(),
-        stored_bytes,
-    })
+    Ok((plans.iter().map(|(plan, _)| plan.len()).sum(), stored_bytes))
+}
+
+/// Says of a failure that it was not all in vain.
+fn told_of_partial(error: Error, path: &Path, options: &RestoreOptions) -> Error {
+    let partial = partial(path);
+    if !options.resume || !partial.exists() {
+        return error;
+    }
+    let before = error.hint_text().map(|hint| format!("{hint}; ")).unwrap_or_default();
+    let text =
+        format!("{before}what was restored so far is kept in {}, the next attempt goes on from it", partial.display());
+    error.hint(text)
 }
 
 /// Reads one block and writes it to all its places; returns the bytes of the image and of the store.
-async fn restore_block(layer: &Layer, index: usize, writer: Writer, size: u64) -> Result<(u64, u64)> {
-    let plan = layer.plan.clone();
-    let read = layer.plan.read(index);
-    let got = layer.pool.read(read.checksum, read.length, move |block| {
-        let read = plan.read(index);
+async fn restore_block(
+    plan: &Arc<Plan>,
+    pool: &BlockReader,
+    index: usize,
+    writer: Writer,
+    size: u64,
+) -> Result<(u64, u64)> {
+    let read = plan.read(index);
+    let planned = plan.clone();
+    let got = pool.read(read.checksum, read.length, move |block| {
+        let read = planned.read(index);
         // The file is zeros where nothing is written.
         if read.checksum != Checksum::of_zeros(read.length as u64) {
             for place in read.places {
@@ -240,7 +313,7 @@ async fn restore_block(layer: &Layer, index: usize, writer: Writer, size: u64) -
     });
     match got.await {
         Ok(got) => Ok(((read.length * read.places.len()) as u64, got.stored)),
-        Err(loss) => Err(spoilt(loss, &layer.pool.key(&read.checksum), read.places[0].offset)),
+        Err(loss) => Err(spoilt(loss, &pool.key(&read.checksum), read.places[0].offset)),
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{
+    ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    builder::{PathBufValueParser, TypedValueParser},
+    error::ErrorKind,
+};
 
 use super::{backups, check, completions, repl, run, runbook, sandbox};
 use crate::terminal::nearest;
@@ -72,8 +76,8 @@ pub struct Globals {
     pub verbose: u8,
 }
 
-/// Form of results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// Form of results; what `-o` says.
+#[derive(Clone, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// For people
     Text,
@@ -81,6 +85,17 @@ pub enum Output {
     Json,
     /// For programs, and for people who look for one thing
     Yaml,
+    /// Where a subcommand that writes a file names it by an `-o` of its own, which takes the place of the global one:
+    /// both have the same id, so they must have the same type.
+    #[value(skip)]
+    File(PathBuf),
+}
+
+impl Output {
+    /// Reads the `-o` of a subcommand that writes a file.
+    pub fn file() -> impl TypedValueParser<Value = Self> {
+        PathBufValueParser::new().map(Self::File)
+    }
 }
 
 /// The subcommands.
@@ -100,7 +115,12 @@ pub enum Command {
 
 /// Reads the command line, the program's name first. `lhrun RUNBOOK …` is read as `lhrun run RUNBOOK …`.
 pub fn parse(mut args: Vec<OsString>) -> Result<Cli, clap::Error> {
-    let cli = Cli::try_parse_from(&args)?;
+    let mut cli = Cli::try_parse_from(&args)?;
+    if let Some(Command::Backups(backups)) = &cli.command
+        && let Some(form) = backups.form()
+    {
+        cli.globals.output = form;
+    }
     let Some(Command::Other(rest)) = &cli.command else { return Ok(cli) };
     // The unknown word and all that follows it are the end of the command line.
     let at = args.len() - rest.len();
@@ -178,6 +198,23 @@ mod tests {
     #[test]
     fn the_embedded_cluster_and_another_exclude_each_other() {
         assert!(refused("lhrun --sandbox --context prod drill.rhai").contains("--context"));
+    }
+
+    #[test]
+    fn what_restores_writes_the_file_named_by_o() {
+        for (line, file, form) in [
+            ("lhrun backups restore pvc-1 -o json", "json", Output::Text),
+            ("lhrun backups restore pvc-1@latest --output a.img --result json", "a.img", Output::Json),
+            ("lhrun backups restore -o yaml pvc-1 --result yaml", "yaml", Output::Yaml),
+        ] {
+            let cli = parsed(line);
+            assert_eq!(cli.globals.output, form, "{line}");
+            assert!(format!("{:?}", cli.command).contains(&format!("File({file:?})")), "{:?}", cli.command);
+        }
+        assert!(refused("lhrun -o json backups restore pvc-1").contains("--output <FILE>"));
+        assert!(refused("lhrun backups ls -o a.img").contains("[possible values: text, json, yaml]"));
+        assert_eq!(parsed("lhrun backups ls -o json").globals.output, Output::Json);
+        assert_eq!(parsed("lhrun backups -o yaml ls").globals.output, Output::Yaml);
     }
 
     #[test]

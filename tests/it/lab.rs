@@ -176,6 +176,11 @@ impl Said {
         self
     }
 
+    /// Whether it ended with that exit code.
+    pub fn ended_with(&self, code: i32) -> bool {
+        self.output.status.code() == Some(code)
+    }
+
     /// It must have ended with any other code than 0.
     #[track_caller]
     pub fn failure(self) -> Self {

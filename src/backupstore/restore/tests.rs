@@ -1,9 +1,10 @@
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, process::Command, sync::Mutex};
+use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, process::Command, sync::Mutex, time::Duration};
 
 use ring::digest::{SHA256, digest};
 
 use super::*;
 use crate::backupstore::{
+    Progress,
     block::hex,
     testing::{self, Scratch},
 };

@@ -1,10 +1,12 @@
 //! `lhrun backups`: one file per subcommand.
 
+mod hold;
 mod ls;
+mod restore;
 mod store;
 
 use self::store::StoreArgs;
-use super::{Failure, Setting};
+use super::{Failure, Setting, arguments::Output};
 
 /// Look at, prove and restore backups straight from the bucket, with or without a cluster
 #[derive(clap::Args, Debug)]
@@ -15,7 +17,8 @@ from lhrun.toml, the AWS_ variables, or the target's own secret.
 Examples:
   lhrun backups ls
   lhrun backups ls --store s3://longhorn@us-east-1/ --endpoint http://minio.home:9000
-  lhrun backups ls --store file:///mnt/copy-of-the-bucket")]
+  lhrun backups ls --store file:///mnt/copy-of-the-bucket
+  lhrun backups restore pvc-1 -o volume.img")]
 pub struct Args {
     #[command(flatten)]
     store: StoreArgs,
@@ -26,11 +29,20 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Ls(ls::Args),
+    Restore(restore::Args),
+}
+
+impl Args {
+    /// The form of the result, where the subcommand's `-o` names a file instead.
+    pub fn form(&self) -> Option<Output> {
+        if let Command::Restore(args) = &self.command { Some(args.form()) } else { None }
+    }
 }
 
 pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
     let store = store::open(setting, &args.store)?;
     match &args.command {
         Command::Ls(args) => ls::run(setting, &store, args),
+        Command::Restore(args) => restore::run(setting, &store, args),
     }
 }

@@ -1,0 +1,231 @@
+//! Which backup is meant: `VOLUME`, `VOLUME@BACKUP`, `VOLUME@latest`, or `VOLUME@` and a time.
+
+use jiff::{Span, SpanRelativeTo, Timestamp, civil::Date, tz::TimeZone};
+
+use super::{
+    Catalog,
+    catalog::{BackupState, BackupSummary},
+    layout::{BackupRef, VolumeKeys},
+    rfc3339,
+};
+use crate::{Error, Kind, Result, objectstore::Store, terminal::nearest};
+
+/// How many names a hint lists.
+const LISTED: usize = 8;
+
+/// A backup that was chosen.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// The backup.
+    pub backup: BackupRef,
+    /// What could not be chosen, as it is unfinished or damaged; its time is unknown, so it may be the newer one. Empty
+    /// when the backup was named.
+    pub passed_over: Vec<BackupSummary>,
+}
+
+/// Finds the backup a reference means. After the `@` stands
+///
+/// * nothing, or `latest`: the newest complete backup;
+/// * the name of a backup, in whatever state it is; it counts before a time that is written alike;
+/// * a time, in RFC 3339 (`2026-11-22T18:38:57Z`), as a day in UTC (`2026-11-22`), or as long ago (`2h`, `3d`): the
+///   newest complete backup begun at or before it; with a day, before its end.
+///
+/// # Errors
+/// `not-found` when there is no such volume or backup, with what there is as its hint; `invalid` for impossible names.
+pub async fn backup(store: &Store, reference: &str, now: Timestamp) -> Result<Selected> {
+    let (volume, which) = reference.split_once('@').unwrap_or((reference, "latest"));
+    let catalog = Catalog::new(store.clone());
+    check_volume(store, &catalog, volume).await?;
+    if which == "latest" || which.is_empty() {
+        return newest(&catalog, volume, None).await;
+    }
+    if catalog.backup_names(volume).await?.iter().any(|name| name == which) {
+        return Ok(Selected { backup: BackupRef::new(volume, which)?, passed_over: Vec::new() });
+    }
+    match moment(which, now) {
+        Some(time) => newest(&catalog, volume, Some(time)).await,
+        None => Err(no_backup(&catalog, volume, which).await),
+    }
+}
+
+async fn check_volume(store: &Store, catalog: &Catalog, volume: &str) -> Result<()> {
+    let found = match catalog.volume(volume).await {
+        Err(error) if error.kind() == Kind::NotFound => error,
+        // A damaged one is told by whoever needs its content.
+        Err(error) if error.kind() != Kind::Damaged => return Err(error),
+        _ => return Ok(()),
+    };
+    let names = catalog.volume_names().await?;
+    if names.iter().any(|name| name == volume) {
+        return Err(found.hint("Longhorn restores no volume without it; a crash may have left only the folder"));
+    }
+    let text = format!("there is no volume {volume} in {}", store.describe());
+    let error = Error::new(Kind::NotFound, text).object(VolumeKeys::new(volume)?.config());
+    Err(error.hint(match nearest(volume, names.iter().map(String::as_str)).as_slice() {
+        [] if names.is_empty() => "there is no volume at all: is it the folder above backupstore/?".to_owned(),
+        [] => format!("there is {}", listed(&names)),
+        near => format!("did you mean {}?", near.join(" or ")),
+    }))
+}
+
+async fn newest(catalog: &Catalog, volume: &str, at: Option<Timestamp>) -> Result<Selected> {
+    let (complete, passed_over): (Vec<_>, Vec<_>) =
+        catalog.backups(volume).await?.into_iter().partition(|backup| matches!(backup.state, BackupState::Complete));
+    // Oldest first; one whose time cannot be read is before them, and before no time.
+    let fits = |backup: &&BackupSummary| at.is_none_or(|at| backup.begun().is_some_and(|begun| begun <= at));
+    if let Some(found) = complete.iter().rev().find(fits) {
+        return Ok(Selected { backup: found.backup.clone(), passed_over });
+    }
+    let before = at.map(|at| format!(" begun at or before {}", rfc3339(at))).unwrap_or_default();
+    let error = Error::new(Kind::NotFound, format!("volume {volume} has no complete backup{before}"));
+    let error = error.object(VolumeKeys::new(volume)?.backups());
+    Err(error.hint(match (complete.first(), passed_over.is_empty()) {
+        (Some(oldest), _) => format!("the oldest one is {}", described(oldest)),
+        (None, true) => "it has no backup at all".to_owned(),
+        (None, false) => format!("there is {}", listed(&passed_over.iter().map(described).collect::<Vec<_>>())),
+    }))
+}
+
+async fn no_backup(catalog: &Catalog, volume: &str, which: &str) -> Error {
+    let which: String = which.chars().take(60).collect();
+    let text = format!("volume {volume} has no backup {which:?}, and that is no time either");
+    let error = Error::new(Kind::NotFound, text);
+    let backups = match catalog.backups(volume).await {
+        Ok(backups) => backups,
+        Err(other) => return other,
+    };
+    let near = nearest(&which, backups.iter().map(|backup| backup.backup.backup.as_str()));
+    let times = "a time is written 2026-11-22T18:38:57Z, 2026-11-22, 2h or 3d";
+    error.hint(match near.as_slice() {
+        [] if backups.is_empty() => "it has no backup at all".to_owned(),
+        [] => format!("there is {}; {times}", listed(&backups.iter().rev().map(described).collect::<Vec<_>>())),
+        near => format!("did you mean {}?", near.join(" or ")),
+    })
+}
+
+/// `backup-0123, begun 2026-…`, or with its state when it is not complete.
+fn described(backup: &BackupSummary) -> String {
+    let name = &backup.backup.backup;
+    match (&backup.state, backup.begun()) {
+        (BackupState::Complete, Some(begun)) => format!("{name} (begun {})", rfc3339(begun)),
+        (BackupState::Complete, None) => name.clone(),
+        (state, _) => format!("{name} ({})", state.as_str()),
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(LISTED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// The moment a text means; nothing when it is no time.
+fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+    if let Ok(time) = text.parse() {
+        return Some(time);
+    }
+    if let Ok(day) = Date::strptime("%Y-%m-%d", text) {
+        let next = day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp();
+        return next.checked_sub(jiff::SignedDuration::from_nanos(1)).ok();
+    }
+    let ago = text.parse::<Span>().ok()?.abs().to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    now.checked_sub(ago).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backupstore::{Mode, config::BackupConfig, testing};
+
+    /// When the three backups of `pvc-legacy` were begun: 18:38:46, :51 and :57.
+    const NOON_AFTER: &str = "2026-11-23T12:00:00Z";
+
+    async fn chosen(store: &Store, reference: &str) -> Result<String> {
+        backup(store, reference, NOON_AFTER.parse().unwrap()).await.map(|found| found.backup.backup)
+    }
+
+    #[test]
+    fn times_are_moments_days_and_distances() {
+        let now: Timestamp = NOON_AFTER.parse().unwrap();
+        for (text, moment_of) in [
+            ("2026-11-22T18:38:57Z", "2026-11-22T18:38:57Z"),
+            ("2026-11-22T18:38:57+02:00", "2026-11-22T16:38:57Z"),
+            ("2026-11-22", "2026-11-22T23:59:59.999999999Z"),
+            ("2h", "2026-11-23T10:00:00Z"),
+            ("3d", "2026-11-20T12:00:00Z"),
+            ("1d12h", "2026-11-22T00:00:00Z"),
+            ("90m", "2026-11-23T10:30:00Z"),
+        ] {
+            assert_eq!(moment(text, now).unwrap().to_string(), moment_of, "{text}");
+        }
+        for text in ["", "yesterday", "2026-11-22T18:38", "2026-13-01", "1mo", "999999999999999d", "backup-1"] {
+            assert_eq!(moment(text, now), None, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_newest_complete_backup_at_a_time_is_chosen() {
+        let store = testing::fixtures();
+        let config = Catalog::new(store.clone()).backup("pvc-legacy", "backup-0000000000001402").await.unwrap();
+        let second: Timestamp = config.snapshot_created_at.parse().unwrap();
+        let before = second.checked_sub(jiff::SignedDuration::from_secs(1)).unwrap();
+        for (reference, name) in [
+            ("pvc-legacy".to_owned(), "1403"),
+            ("pvc-legacy@".to_owned(), "1403"),
+            ("pvc-legacy@latest".to_owned(), "1403"),
+            ("pvc-legacy@backup-0000000000001401".to_owned(), "1401"),
+            (format!("pvc-legacy@{second}"), "1402"),
+            (format!("pvc-legacy@{before}"), "1401"),
+            ("pvc-legacy@2026-11-22".to_owned(), "1403"),
+            ("pvc-legacy@2h".to_owned(), "1403"),
+        ] {
+            assert!(chosen(&store, &reference).await.unwrap().ends_with(name), "{reference}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_answered_with_what_is() {
+        let store = testing::fixtures();
+        for (reference, said) in [
+            ("pvc-legcay", "did you mean pvc-legacy?"),
+            ("wholly-else", "there is pvc-backed, pvc-empty, pvc-legacy"),
+            ("pvc-legacy@backup-0000000000001409", "did you mean backup-000000000000140"),
+            ("pvc-legacy@yesterday", "backup-0000000000001403 (begun 2026-11-22T18:38:57Z), backup-"),
+            ("pvc-legacy@3d", "the oldest one is backup-0000000000001401 (begun "),
+        ] {
+            let error = chosen(&store, reference).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::NotFound, "{error}");
+            assert!(error.hint_text().unwrap().contains(said), "{reference}: {:?}", error.hint_text());
+        }
+        for reference in ["../x", "\u{1b}[2J@latest", ""] {
+            let error = chosen(&store, reference).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid);
+            assert!(!error.to_string().contains('\u{1b}'));
+        }
+        let error = chosen(&store, "pvc-legacy@\u{1b}[2J").await.unwrap_err();
+        assert!(!error.to_string().contains('\u{1b}'), "{error}");
+    }
+
+    #[tokio::test]
+    async fn unfinished_and_damaged_backups_are_passed_over_and_told() {
+        let place = testing::copy_of_fixtures();
+        let (store, keys) = (place.store(), VolumeKeys::new("pvc-legacy").unwrap());
+        let begun = BackupConfig::begin(&BackupRef::new("pvc-legacy", "b-begun").unwrap(), Mode::Full, 2 << 20);
+        store.put(&keys.backup("b-begun").unwrap(), begun.to_bytes().unwrap().into()).await.unwrap();
+        store.put(&keys.backup("backup-0000000000001403").unwrap(), "{".into()).await.unwrap();
+        let found = backup(&store, "pvc-legacy", Timestamp::now()).await.unwrap();
+        assert_eq!(found.backup.backup, "backup-0000000000001402");
+        let mut passed: Vec<_> =
+            found.passed_over.iter().map(|b| (b.backup.backup.as_str(), b.state.as_str())).collect();
+        passed.sort_unstable();
+        assert_eq!(passed, [("b-begun", "crashed"), ("backup-0000000000001403", "damaged")]);
+
+        for name in ["backup-0000000000001401", "backup-0000000000001402"] {
+            store.delete(&keys.backup(name).unwrap()).await.unwrap();
+        }
+        let error = chosen(&store, "pvc-legacy").await.unwrap_err();
+        assert!(error.hint_text().unwrap().contains("b-begun (crashed)"), "{:?}", error.hint_text());
+    }
+}
