@@ -89,6 +89,7 @@ mod tests {
         may_change_threads(catalog.backing_images());
         may_change_threads(restore::to_file(&store, &of, "image", restore::RestoreOptions::default()));
         may_change_threads(restore::backing_image_to_file(&store, "i-1", "image", restore::RestoreOptions::default()));
+        may_change_threads(select::backup(&store, "pvc-1@latest", Timestamp::now()));
         may_change_threads(write::backup_file(&store, "image", write::BackupRequest::new(of.clone(), "s-1", 1)));
         may_change_threads(delete::backup(&store, &of, Duration::ZERO));
         may_change_threads(delete::volume(&store, "pvc-1", Duration::ZERO));

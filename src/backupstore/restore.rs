@@ -217,7 +217,7 @@ async fn write(
     let room = if options.format == Format::Raw { bytes } else { bytes.saturating_mul(2) };
     let open = if resume { Target::resume } else { Target::create };
     let target = super::blocking(move || open(&place, size, room, overwrite)).await?;
-    let filled = async {
+    let made = async {
         let told = |done| {
             if let Some(progress) = &options.progress {
                 progress.report(done, bytes);
@@ -232,23 +232,21 @@ async fn write(
         if resume {
             target.sync().await?;
         }
-        Ok(Restored { size, bytes, blocks, blocks_read, stored_bytes, reused_bytes, begun: None })
+        let made = match options.format {
+            Format::Raw => None,
+            Format::Qcow2 => Some(qcow2::convert(target.partial()).await?),
+        };
+        Ok((Restored { size, bytes, blocks, blocks_read, stored_bytes, reused_bytes, begun: None }, made))
     };
-    let finished = async {
-        let restored = filled.await?;
-        match options.format {
-            Format::Raw => Ok((restored, None)),
-            Format::Qcow2 => Ok((restored, Some(qcow2::convert(target.partial()).await?))),
-        }
-    };
-    match finished.await {
+    let restored = match made.await {
         Ok((restored, None)) => target.finish().map(|()| restored),
         Ok((restored, Some(made))) => target.finish_as(made.path()).map(|()| restored),
         Err(error) => {
             drop(target);
-            Err(told_of_partial(error, path, options))
+            Err(error)
         }
-    }
+    };
+    restored.map_err(|error| told_of_partial(error, path, options))
 }
 
 /// Writes all blocks of the layers into a target that is zeros where they go; returns how many blocks and packed bytes

@@ -33,10 +33,11 @@ use crate::{
 /// the partial file is checked again, and only what is missing is read.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-After the @ stands the name of a backup, `latest`, or a time: the newest complete backup begun at or before it is taken. A time
-is written 2026-11-22T18:38:57Z, 2026-11-22 (the whole day, UTC), or 2h or 3d for as long ago.
+After the @ stands the name of a backup, `latest`, or a time: the newest complete backup begun at
+or before it is taken. A time is written 2026-11-22T18:38:57Z, 2026-11-22 (that whole day, UTC),
+or 2h or 3d for as long ago.
 
-Here -o names the image, so the form of the result is asked for with --result.
+Here -o names the image; the form of the result is asked for with --result.
 
 Examples:
   lhrun backups restore pvc-1 -o volume.img
@@ -52,14 +53,14 @@ pub struct Args {
     #[arg(long, value_name = "NAME", conflicts_with = "backup")]
     backing_image: Option<String>,
     // Takes the place of the global option, of the same id.
-    /// The image to write; standard output cannot be written to
+    /// Image file to write
     #[arg(short, long, required = true, value_name = "FILE", value_parser = Output::file())]
     output: Output,
     /// Write over an existing file
     #[arg(long)]
     force: bool,
     /// Form of the image; qcow2 needs qemu-img
-    #[arg(long, value_name = "FORM", default_value = "raw", value_parser = ["raw", "qcow2"])]
+    #[arg(long, value_name = "FORMAT", default_value = "raw", value_parser = ["raw", "qcow2"])]
     format: String,
     /// Blocks requested at the same time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
