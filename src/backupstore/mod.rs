@@ -8,6 +8,8 @@ pub mod config;
 pub mod delete;
 mod extents;
 mod fetch;
+pub mod files;
+mod image;
 pub mod layout;
 pub mod lock;
 mod plan;
@@ -26,6 +28,7 @@ pub mod write;
 pub use block::Compression;
 pub use catalog::Catalog;
 pub use config::Mode;
+pub use image::{Fetched, Image, ImageOptions};
 pub use layout::BackupRef;
 pub use url::{StoreUrl, TargetUrl};
 
@@ -98,6 +101,7 @@ mod tests {
         may_change_threads(system::write(&store, config, system::Metadata::default(), BTreeMap::new()));
         may_change_threads(system::delete(&store, "v1.10.2", "sb1"));
         let options = verify::VerifyOptions::new(verify::Level::Deep);
+        may_change_threads(files::browse(&store, &of, ImageOptions::default(), |_| Ok(())));
         may_change_threads(verify::volume(&store, "pvc-1", None, &options));
     }
 }
