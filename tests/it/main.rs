@@ -7,6 +7,7 @@ mod backups;
 mod bucket;
 mod cli;
 mod drill;
+mod files;
 mod gate;
 mod interrupt;
 mod kubectl;

@@ -1,5 +1,6 @@
 //! `lhrun backups`: one file per subcommand.
 
+mod files;
 mod hold;
 mod ls;
 mod restore;
@@ -18,7 +19,8 @@ Examples:
   lhrun backups ls
   lhrun backups ls --store s3://longhorn@us-east-1/ --endpoint http://minio.home:9000
   lhrun backups ls --store file:///mnt/copy-of-the-bucket
-  lhrun backups restore pvc-1 -o volume.img")]
+  lhrun backups restore pvc-1 -o volume.img
+  lhrun backups files ls pvc-0b3a:/data")]
 pub struct Args {
     #[command(flatten)]
     store: StoreArgs,
@@ -28,6 +30,8 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    #[command(subcommand)]
+    Files(files::Command),
     Ls(ls::Args),
     Restore(restore::Args),
 }
@@ -42,6 +46,7 @@ impl Args {
 pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
     let store = store::open(setting, &args.store)?;
     match &args.command {
+        Command::Files(command) => files::run(setting, &store, command),
         Command::Ls(args) => ls::run(setting, &store, args),
         Command::Restore(args) => restore::run(setting, &store, args),
     }
