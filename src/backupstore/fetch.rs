@@ -19,6 +19,21 @@ pub enum Loss {
     Error(Error),
 }
 
+impl Loss {
+    /// The failure of whoever needs that block at that offset: `damaged`, naming the block, or why the store could not
+    /// be asked.
+    pub fn of_block(self, key: &str, offset: u64) -> Error {
+        let text = match self {
+            Self::Error(error) => return error.context(format_args!("the block at offset {offset}")),
+            Self::Fault(Fault::Missing) => format!("the block at offset {offset} is missing: there is no {key}"),
+            Self::Fault(fault) => format!("the block at offset {offset} is damaged: {fault} ({key})"),
+        };
+        Error::new(Kind::Damaged, text)
+            .object(key)
+            .hint("verify the store: it names everything that is damaged and the backups that are whole")
+    }
+}
+
 /// What was made of a block.
 #[derive(Debug)]
 pub struct Got<T> {

@@ -11,12 +11,11 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Catalog, Progress,
+    Catalog, Progress, backing,
     block::{Checksum, DEFAULT_BLOCK_SIZE, LARGE_BLOCK_SIZE},
-    codec::Fault,
-    config::{BackingImageConfig, BlockMap, VolumeConfig},
+    config::BlockMap,
     fetch::{BlockReader, Loss},
-    layout::{self, BackupRef, BlockPool, VolumeKeys},
+    layout::{BackupRef, VolumeKeys},
     workers::Workers,
 };
 use crate::{Error, Kind, Result, objectstore::Store};
@@ -109,10 +108,7 @@ impl Image {
         let block_size = backup.block_size();
         let pool = BlockReader::new(store.clone(), keys.blocks(), workers.clone());
         let mut layers = vec![Layer { blocks: backup.blocks, block_size, end: volume.size, pool }];
-        if !volume.backing_image_name.is_empty() {
-            let image = backing_image(&catalog, &volume).await?;
-            let pool = BlockReader::new(store.clone(), BlockPool::backing_images(), workers);
-            refuse_qcow2(&pool, &image).await?;
+        if let Some((image, pool)) = backing::under(store, &volume, &workers).await? {
             layers.push(Layer { blocks: image.blocks, block_size: DEFAULT_BLOCK_SIZE, end: image.size, pool });
         }
         Ok(Self {
@@ -261,56 +257,13 @@ impl Image {
             Err(Loss::Fault(_)) if self.store.head(&self.key).await?.is_none() => {
                 Err(Error::new(Kind::Conflict, "the backup was deleted while it was read").object(&self.key))
             }
-            Err(loss) => Err(spoilt(loss, &pool.key(&wanted.checksum), wanted.offset)),
+            Err(loss) => Err(loss.of_block(&pool.key(&wanted.checksum), wanted.offset)),
         }
     }
 }
 
 fn stopped() -> Error {
     Error::new(Kind::Cancelled, "interrupted")
-}
-
-fn spoilt(loss: Loss, key: &str, offset: u64) -> Error {
-    let text = match loss {
-        Loss::Error(error) => return error.context(format_args!("the block at offset {offset}")),
-        Loss::Fault(Fault::Missing) => format!("the block at offset {offset} is missing: there is no {key}"),
-        Loss::Fault(fault) => format!("the block at offset {offset} is damaged: {fault} ({key})"),
-    };
-    Error::new(Kind::Damaged, text)
-        .object(key)
-        .hint("other files can still be read; verify the store: it names everything that is damaged and the backups that are whole")
-}
-
-async fn backing_image(catalog: &Catalog, volume: &VolumeConfig) -> Result<BackingImageConfig> {
-    let name = &volume.backing_image_name;
-    let key = layout::backing_image_config(name)?;
-    let unusable = |text: String| Err(Error::new(Kind::Invalid, text).object(&key));
-    match catalog.backing_image(name).await {
-        Ok(image) if image.complete_time.is_empty() => {
-            unusable(format!("the backup of its backing image {name} was never completed"))
-        }
-        Ok(image) if !volume.backing_image_checksum.is_empty() && volume.backing_image_checksum != image.checksum => {
-            unusable(format!("the backing image {name} in the store is not the one the volume was made with"))
-        }
-        Err(error) if error.kind() == Kind::NotFound => {
-            Err(Error::new(Kind::NotFound, format!("its backing image {name} is not in the store"))
-                .object(&key)
-                .hint("the backup holds only what differs from that image; back the image up first"))
-        }
-        found => found,
-    }
-}
-
-/// A qcow2 file is stored as it is, and its content is not what the volume shows.
-async fn refuse_qcow2(pool: &BlockReader, image: &BackingImageConfig) -> Result<()> {
-    let Some(first) = image.blocks.at(0) else { return Ok(()) };
-    let length = usize::try_from(DEFAULT_BLOCK_SIZE.min(image.size)).unwrap_or_default();
-    let read = pool.read(first.checksum, length, |block| Ok(block.data.starts_with(b"QFI\xfb"))).await;
-    if !read.map_err(|loss| spoilt(loss, &pool.key(&first.checksum), 0))?.value {
-        return Ok(());
-    }
-    let text = format!("its backing image {} is a qcow2 file, which cannot be laid under it", image.name);
-    Err(Error::new(Kind::Invalid, text).hint("restore this volume by Longhorn"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The Longhorn backup format without a cluster: names, configuration objects, blocks, locks, reading and writing.
 
+mod backing;
 pub mod block;
 pub mod catalog;
 pub mod claim;

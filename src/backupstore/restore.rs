@@ -12,11 +12,10 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    Catalog,
+    Catalog, backing,
     block::{Checksum, DEFAULT_BLOCK_SIZE},
-    codec::Fault,
-    config::{BackingImageConfig, Block, LockType, VolumeConfig},
-    fetch::{BlockReader, Loss},
+    config::{Block, LockType},
+    fetch::BlockReader,
     layout::{self, BackupRef, BlockPool, VolumeKeys},
     lock::Lock,
     plan::Plan,
@@ -88,10 +87,7 @@ async fn volume(
     let (size, block_size, begun) = (volume.size, backup.block_size(), backup.snapshot_created_at.parse().ok());
     let workers = Workers::new();
     let mut layers = Vec::new();
-    if !volume.backing_image_name.is_empty() {
-        let image = backing_image(&catalog, &volume).await?;
-        let pool = BlockReader::new(store.clone(), BlockPool::backing_images(), workers.clone());
-        refuse_qcow2(&pool, &image).await?;
+    if let Some((image, pool)) = backing::under(store, &volume, &workers).await? {
         // Each block of the volume has the image's content in it already.
         let mut blocks = image.blocks.as_slice().to_vec();
         blocks.retain(|b| b.offset < volume.size && backup.blocks.at(b.offset / block_size * block_size).is_none());
@@ -108,42 +104,6 @@ async fn volume(
         Err(error) => Err(error),
         Ok(restored) => Ok(Restored { begun, ..restored }),
     }
-}
-
-async fn backing_image(catalog: &Catalog, volume: &VolumeConfig) -> Result<BackingImageConfig> {
-    let name = &volume.backing_image_name;
-    let image = catalog.backing_image(name).await.map_err(|error| match error.kind() {
-        Kind::NotFound => Error::new(Kind::NotFound, format!("its backing image {name} is not in the store"))
-            .object(error.object_name().unwrap_or_default())
-            .hint("the backup holds only what differs from that image; back the image up, or restore by Longhorn"),
-        _ => error,
-    })?;
-    let key = layout::backing_image_config(name)?;
-    if image.complete_time.is_empty() {
-        return Err(Error::new(Kind::Invalid, format!("the backup of its backing image {name} was never completed"))
-            .object(key));
-    }
-    if !volume.backing_image_checksum.is_empty() && volume.backing_image_checksum != image.checksum {
-        return Err(Error::new(Kind::Invalid, format!("the backing image {name} in the store is another one"))
-            .object(key)
-            .hint("its checksum differs from the one the volume was made with"));
-    }
-    Ok(image)
-}
-
-/// A qcow2 file is stored as it is, and its content is not what the volume shows.
-async fn refuse_qcow2(pool: &BlockReader, image: &BackingImageConfig) -> Result<()> {
-    let Some(first) = image.blocks.at(0) else { return Ok(()) };
-    let length = usize::try_from(DEFAULT_BLOCK_SIZE.min(image.size)).unwrap_or_default();
-    let read = pool.read(first.checksum, length, |block| Ok(block.data.starts_with(b"QFI\xfb"))).await;
-    if !read.map_err(|loss| spoilt(loss, &pool.key(&first.checksum), 0))?.value {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Invalid,
-        format!("its backing image {} is a qcow2 file, which cannot be laid under it", image.name),
-    )
-    .hint("restore this volume by Longhorn"))
 }
 
 /// Restores a backing image to a file: the file that was uploaded to Longhorn, byte by byte.
@@ -311,23 +271,7 @@ async fn restore_block(
     });
     match got.await {
         Ok(got) => Ok(((read.length * read.places.len()) as u64, got.stored)),
-        Err(loss) => Err(spoilt(loss, &pool.key(&read.checksum), read.places[0].offset)),
-    }
-}
-
-fn spoilt(loss: Loss, key: &str, offset: u64) -> Error {
-    match loss {
-        Loss::Fault(Fault::Missing) => {
-            Error::new(Kind::Damaged, format!("the block at offset {offset} is missing: there is no {key}"))
-                .object(key)
-                .hint("verify the store: it names everything that is damaged and the backups that are whole")
-        }
-        Loss::Fault(fault) => {
-            Error::new(Kind::Damaged, format!("the block at offset {offset} is damaged: {fault} ({key})"))
-                .object(key)
-                .hint("verify the store: it names everything that is damaged and the backups that are whole")
-        }
-        Loss::Error(error) => error.context(format_args!("the block at offset {offset}")),
+        Err(loss) => Err(loss.of_block(&pool.key(&read.checksum), read.places[0].offset)),
     }
 }
 

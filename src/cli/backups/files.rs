@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use nix::unistd::geteuid;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -14,13 +15,13 @@ use super::store;
 use crate::{
     Error, Kind, Result,
     backupstore::{
-        BackupRef, Catalog, Fetched, ImageOptions, Progress,
-        catalog::BackupState,
+        Fetched, ImageOptions, Progress,
         files::{self, ExtractOptions, Extracted, FileKind, Files, LeftOut, Node, Piece},
+        select,
     },
     cli::{Failure, Setting},
     objectstore::Store,
-    terminal::{Unit, did_you_mean, human, table},
+    terminal::{Unit, human, table},
 };
 
 /// Look into backups, and take single files out of them, without a restore
@@ -28,7 +29,8 @@ use crate::{
 /// Only the blocks that are needed are got from the bucket.
 #[derive(Debug, clap::Subcommand)]
 #[command(after_help = "\
-Which files: VOLUME:/path in the volume's newest backup, VOLUME@BACKUP:/path in another one.
+Which files: VOLUME:/path in the volume's newest complete backup, VOLUME@BACKUP:/path in another one, which is named
+as for `lhrun backups restore`.
 
 Examples:
   lhrun backups files ls pvc-0b3a:/
@@ -51,7 +53,7 @@ pub struct ListArgs {
     /// Also what is in the folders below
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// The folder, as VOLUME[@BACKUP]:/path
+    /// The folder, as VOLUME[@BACKUP|@latest|@TIME]:/path
     #[arg(value_name = "VOLUME:PATH")]
     from: Source,
 }
@@ -59,7 +61,7 @@ pub struct ListArgs {
 /// Write a file of a backup to standard output
 #[derive(clap::Args, Debug)]
 pub struct CatArgs {
-    /// The file, as VOLUME[@BACKUP]:/path
+    /// The file, as VOLUME[@BACKUP|@latest|@TIME]:/path
     #[arg(value_name = "VOLUME:PATH")]
     from: Source,
 }
@@ -79,7 +81,7 @@ pub struct GetArgs {
     /// Keep owners, and setuid, setgid and sticky bits; only as root
     #[arg(long)]
     owner: bool,
-    /// The file or folder, as VOLUME[@BACKUP]:/path
+    /// The file or folder, as VOLUME[@BACKUP|@latest|@TIME]:/path
     #[arg(value_name = "VOLUME:PATH")]
     from: Source,
     /// A folder to extract into, or the new name
@@ -87,11 +89,11 @@ pub struct GetArgs {
     dest: PathBuf,
 }
 
-/// `VOLUME[@BACKUP]:/path`.
+/// `VOLUME[@BACKUP|@latest|@TIME]:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Source {
-    volume: String,
-    backup: Option<String>,
+    /// As [`select::backup`] reads it.
+    backup: String,
     path: String,
 }
 
@@ -103,9 +105,7 @@ impl std::str::FromStr for Source {
         let Some(colon) = text.find(":/") else {
             return Err("it must be VOLUME:/path or VOLUME@BACKUP:/path".to_owned());
         };
-        let (what, path) = (&text[..colon], text[colon + 1..].to_owned());
-        let (volume, backup) = what.split_once('@').map_or((what, None), |(volume, backup)| (volume, Some(backup)));
-        Ok(Self { volume: volume.to_owned(), backup: backup.map(str::to_owned), path })
+        Ok(Self { backup: text[..colon].to_owned(), path: text[colon + 1..].to_owned() })
     }
 }
 
@@ -117,26 +117,6 @@ pub fn run(setting: &Setting, store: &Store, command: &Command) -> Result<u8, Fa
     }
 }
 
-/// The backup that is meant: the one named, or the newest that is complete.
-async fn chosen(store: &Store, from: &Source) -> Result<BackupRef> {
-    let catalog = Catalog::new(store.clone());
-    let named = from.backup.as_deref().filter(|name| *name != "latest");
-    if let Some(name) = named {
-        return BackupRef::new(&from.volume, name);
-    }
-    let backups = catalog.backups(&from.volume).await?;
-    if let Some(newest) = backups.iter().rev().find(|backup| matches!(backup.state, BackupState::Complete)) {
-        return Ok(newest.backup.clone());
-    }
-    let volumes = catalog.volume_names().await?;
-    if volumes.contains(&from.volume) {
-        return Err(Error::new(Kind::NotFound, format!("volume {} has no complete backup", from.volume)));
-    }
-    let near = did_you_mean(&from.volume, volumes.iter().map(String::as_str));
-    Err(Error::new(Kind::NotFound, format!("there is no volume {} in the store", from.volume))
-        .hint(near.unwrap_or_else(|| "list the volumes with `lhrun backups ls`".to_owned())))
-}
-
 /// Does `work` with the files of the backup that is meant, and says what it took.
 fn browse<T, F>(setting: &Setting, store: &Store, from: &Source, shows_progress: bool, work: F) -> Result<T>
 where
@@ -144,7 +124,7 @@ where
     F: FnOnce(&mut Files) -> Result<T> + Send + 'static,
 {
     let bar =
-        shows_progress.then(|| Arc::new(setting.terminal.progress(&format!("reading {}", from.volume), Unit::Bytes)));
+        shows_progress.then(|| Arc::new(setting.terminal.progress(&format!("reading {}", from.backup), Unit::Bytes)));
     let shown = bar.clone();
     let progress = Progress::new(move |done, _| {
         if let Some(bar) = &shown {
@@ -152,9 +132,13 @@ where
         }
     });
     let browsed = store::wait(setting, async {
-        let backup = chosen(store, from).await?;
+        let found = select::backup(store, &from.backup, Timestamp::now()).await?;
+        for passed in &found.passed_over {
+            let (name, state) = (&passed.backup.backup, passed.state.as_str());
+            setting.terminal.warn(&format!("backup {name} is {state} and was passed over"));
+        }
         let options = ImageOptions { progress: Some(progress), ..ImageOptions::default() };
-        files::browse(store, &backup, options, move |files| Ok((work(files)?, files.fetched(), files.image_size())))
+        files::browse(store, &found.backup, options, move |files| Ok((work(files)?, files.fetched(), files.image_size())))
             .await
     });
     drop(bar);
@@ -389,12 +373,10 @@ mod tests {
 
     #[test]
     fn a_source_names_volume_backup_and_path() {
-        let source = |volume: &str, backup: Option<&str>, path: &str| {
-            Ok(Source { volume: volume.into(), backup: backup.map(Into::into), path: path.into() })
-        };
-        assert_eq!("pvc-1:/etc/a:/b".parse(), source("pvc-1", None, "/etc/a:/b"));
-        assert_eq!("pvc-1@b-1:/".parse(), source("pvc-1", Some("b-1"), "/"));
-        assert_eq!("pvc-1@2026-11-22T18:38:57Z:/x@y".parse(), source("pvc-1", Some("2026-11-22T18:38:57Z"), "/x@y"));
+        let source = |backup: &str, path: &str| Ok(Source { backup: backup.into(), path: path.into() });
+        assert_eq!("pvc-1:/etc/a:/b".parse(), source("pvc-1", "/etc/a:/b"));
+        assert_eq!("pvc-1@b-1:/".parse(), source("pvc-1@b-1", "/"));
+        assert_eq!("pvc-1@2026-11-22T18:38:57Z:/x@y".parse(), source("pvc-1@2026-11-22T18:38:57Z", "/x@y"));
         assert!("pvc-1".parse::<Source>().is_err());
         assert!("pvc-1:etc".parse::<Source>().is_err());
     }
