@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    config::{BackingImageConfig, BackupConfig, LockType, SystemBackupConfig, VolumeConfig},
+    config::{BackingImageConfig, BackupConfig, BlockMap, LockType, SystemBackupConfig, VolumeConfig},
     layout::{self, BACKING_IMAGE_LOCKS, BackupRef, MAX_BACKUP_CONFIG, MAX_CONFIG, VolumeKeys, is_name},
     lock,
 };
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Requests in flight while listing.
-const REQUESTS: usize = 16;
+pub(super) const REQUESTS: usize = 16;
 /// Backup configurations held in memory at once, in KiB; a single larger one is read alone.
 const HELD_KIB: usize = 64 << 10;
 
@@ -95,16 +95,28 @@ pub struct BackingImageEntry {
     pub config: Result<BackingImageConfig>,
 }
 
-/// Reads what a store holds. One bad object never hides the others.
+/// Reads what a store holds. One bad object never hides the others. Cheap to clone; clones share a bound on memory.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     store: Store,
+    memory: Arc<Semaphore>,
+}
+
+/// A backup with its block list, and the leave to hold it in memory.
+pub(super) struct Loaded {
+    pub summary: BackupSummary,
+    pub blocks: BlockMap,
+    _held: OwnedSemaphorePermit,
 }
 
 impl Catalog {
     /// The catalog of that store.
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, memory: Arc::new(Semaphore::new(HELD_KIB)) }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The names of all volumes, sorted. A name may belong to a mere folder; see [`Catalog::volumes`].
@@ -154,7 +166,7 @@ impl Catalog {
         Ok(found.into_iter().map(|(backup, _)| backup.backup).collect())
     }
 
-    async fn backup_objects(&self, volume: &str) -> Result<Vec<(BackupRef, ObjectMeta)>> {
+    pub(super) async fn backup_objects(&self, volume: &str) -> Result<Vec<(BackupRef, ObjectMeta)>> {
         let keys = VolumeKeys::new(volume)?;
         let objects = self.store.list(&keys.backups()).await?;
         let backup = |object: ObjectMeta| {
@@ -166,23 +178,31 @@ impl Catalog {
 
     /// All backups of a volume, oldest first, those whose time is unknown before them.
     pub async fn backups(&self, volume: &str) -> Result<Vec<BackupSummary>> {
-        let memory = Arc::new(Semaphore::new(HELD_KIB));
-        let mut backups: Vec<BackupSummary> = stream::iter(self.backup_objects(volume).await?)
-            .map(|(backup, object)| {
-                let memory = memory.clone();
-                async move {
-                    let kib = usize::try_from(object.size / 1024 + 1).unwrap_or(HELD_KIB).min(HELD_KIB);
-                    let _held = memory.acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX)).await;
-                    self.summary(backup).await
-                }
-            })
+        self.summaries(volume, self.backup_objects(volume).await?).await
+    }
+
+    /// Some backups of a volume, in the same order.
+    pub(super) async fn summaries(
+        &self,
+        volume: &str,
+        objects: Vec<(BackupRef, ObjectMeta)>,
+    ) -> Result<Vec<BackupSummary>> {
+        let mut backups: Vec<BackupSummary> = stream::iter(objects)
+            .map(|(backup, object)| self.load(backup, object.size))
             .buffered(REQUESTS)
-            .try_filter_map(|found| async { Ok(found) })
+            .try_filter_map(|found| async { Ok(found.map(|loaded| loaded.summary)) })
             .try_collect()
             .await?;
         self.tell_crashed(volume, &mut backups).await?;
         backups.sort_by_cached_key(|backup| (backup.begun(), backup.backup.backup.clone()));
         Ok(backups)
+    }
+
+    /// One backup without its block list; nothing when there is none.
+    pub async fn one(&self, backup: &BackupRef) -> Result<Option<BackupSummary>> {
+        let key = VolumeKeys::new(&backup.volume)?.backup(&backup.backup)?;
+        let Some(object) = self.store.head(&key).await? else { return Ok(None) };
+        Ok(self.summaries(&backup.volume, vec![(backup.clone(), object)]).await?.pop())
     }
 
     /// One backup with its block list, whatever its state; see [`BackupConfig::is_incomplete`].
@@ -197,34 +217,35 @@ impl Catalog {
         super::blocking(move || BackupConfig::parse(&backup, &body)).await
     }
 
-    /// Nothing when it was deleted meanwhile.
-    async fn summary(&self, backup: BackupRef) -> Result<Option<BackupSummary>> {
-        let mut config = match known(self.backup(&backup.volume, &backup.backup).await)? {
-            Ok(config) => config,
+    /// A backup whose configuration has that many bytes; nothing when it was deleted meanwhile.
+    pub(super) async fn load(&self, backup: BackupRef, size: u64) -> Result<Option<Loaded>> {
+        let kib = usize::try_from(size / 1024 + 1).unwrap_or(HELD_KIB).min(HELD_KIB);
+        let leave = self.memory.clone().acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX)).await;
+        let held = leave.map_err(|error| Error::new(Kind::Failed, "reading was given up").source(error))?;
+        let (state, mut config) = match known(self.backup(&backup.volume, &backup.backup).await)? {
+            Ok(config) if config.is_incomplete() => (BackupState::InProgress, config),
+            Ok(config) => (BackupState::Complete, config),
             Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-            Err(error) => {
-                let state = BackupState::Damaged(error);
-                return Ok(Some(BackupSummary { backup, state, config: BackupConfig::default(), blocks: 0 }));
-            }
+            Err(error) => (BackupState::Damaged(error), BackupConfig::default()),
         };
-        let blocks = std::mem::take(&mut config.blocks).len();
-        let state = if config.is_incomplete() { BackupState::InProgress } else { BackupState::Complete };
-        Ok(Some(BackupSummary { backup, state, config, blocks }))
+        let blocks = std::mem::take(&mut config.blocks);
+        let summary = BackupSummary { backup, state, config, blocks: blocks.len() };
+        Ok(Some(Loaded { summary, blocks, _held: held }))
     }
 
     /// An incomplete backup is in progress only while somebody holds a lock; without one it may just have been finished.
-    async fn tell_crashed(&self, volume: &str, backups: &mut [BackupSummary]) -> Result<()> {
+    pub(super) async fn tell_crashed(&self, volume: &str, backups: &mut [BackupSummary]) -> Result<()> {
         if !backups.iter().any(|backup| matches!(backup.state, BackupState::InProgress)) {
             return Ok(());
         }
-        let now = Timestamp::now();
         let locks = lock::list(&self.store, &VolumeKeys::new(volume)?).await?;
+        let now = self.store.now().await?;
         if locks.iter().any(|lock| lock.config.kind == LockType::Use && !lock.is_expired(now)) {
             return Ok(());
         }
         for backup in backups.iter_mut().filter(|backup| matches!(backup.state, BackupState::InProgress)) {
-            if let Some(again) = self.summary(backup.backup.clone()).await? {
-                *backup = again;
+            if let Some(again) = self.load(backup.backup.clone(), 0).await? {
+                *backup = again.summary;
             }
             if matches!(backup.state, BackupState::InProgress) {
                 backup.state = BackupState::Crashed;
@@ -253,11 +274,16 @@ impl Catalog {
 
     /// All backing images, by name.
     pub async fn backing_images(&self) -> Result<Vec<BackingImageEntry>> {
-        stream::iter(self.names_below(layout::BACKING_IMAGES).await?)
+        stream::iter(self.backing_image_names().await?)
             .map(|name| async move { Ok(BackingImageEntry { config: known(self.backing_image(&name).await)?, name }) })
             .buffered(REQUESTS)
             .try_collect()
             .await
+    }
+
+    /// The names of all backing images.
+    pub(super) async fn backing_image_names(&self) -> Result<Vec<String>> {
+        self.names_below(layout::BACKING_IMAGES).await
     }
 
     /// One backing image with its block list.
@@ -275,7 +301,7 @@ impl Catalog {
 }
 
 /// Tells what is known of an object (it is missing, damaged, too large) from a failure to look at it.
-fn known<T>(found: Result<T>) -> Result<Result<T>> {
+pub(super) fn known<T>(found: Result<T>) -> Result<Result<T>> {
     match found {
         Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Invalid) => Err(error),
         found => Ok(found),

@@ -13,6 +13,7 @@ pub mod files;
 mod image;
 pub mod layout;
 pub mod lock;
+pub mod overview;
 mod plan;
 pub mod restore;
 pub mod select;
@@ -22,7 +23,9 @@ mod target;
 mod testing;
 mod upload;
 pub mod url;
+pub mod usage;
 pub mod verify;
+pub mod view;
 mod workers;
 pub mod write;
 
@@ -91,6 +94,9 @@ mod tests {
         may_change_threads(catalog.backup("pvc-1", "b-1"));
         may_change_threads(catalog.system_backups());
         may_change_threads(catalog.backing_images());
+        may_change_threads(catalog.overview());
+        may_change_threads(catalog.locks(None));
+        may_change_threads(usage::store(&store, |_, _, _| ()));
         may_change_threads(restore::to_file(&store, &of, "image", restore::RestoreOptions::default()));
         may_change_threads(restore::backing_image_to_file(&store, "i-1", "image", restore::RestoreOptions::default()));
         may_change_threads(select::backup(&store, "pvc-1@latest", Timestamp::now()));

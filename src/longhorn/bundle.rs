@@ -20,6 +20,8 @@ pub struct Bundle {
     pub version: String,
     /// When it was made, RFC 3339.
     pub created: String,
+    /// Version of Kubernetes it was made on; empty when it does not say.
+    pub kubernetes_version: String,
     /// Image its system restore would run.
     pub manager_image: String,
     /// Longhorn's volumes.
@@ -64,6 +66,7 @@ impl Bundle {
             name: name.to_string(),
             version: bundle.config.longhorn_version.clone(),
             created: bundle.config.created_at.clone(),
+            kubernetes_version: bundle.metadata.kubernetes_version.clone(),
             manager_image: bundle.config.manager_image.clone(),
             volumes: bundle.objects("Volume")?,
             persistent_volumes: bundle.objects("PersistentVolume")?,

@@ -11,7 +11,10 @@ mod s3;
 use std::{ops::Range, path::Path};
 
 use bytes::Bytes;
-use futures::{TryStreamExt, stream::BoxStream};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use jiff::Timestamp;
 
 pub use config::StoreConfig;
@@ -50,6 +53,17 @@ pub struct Page {
     pub objects: Vec<ObjectMeta>,
     /// With [`Depth::Level`], the "folders", each ending in `/`.
     pub prefixes: Vec<String>,
+}
+
+/// One version of an object in a bucket that keeps versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectVersion {
+    /// Key relative to the store's prefix.
+    pub key: String,
+    /// Bytes; `None` for a mark that the object was deleted.
+    pub size: Option<u64>,
+    /// Whether it is what readers get, also when that is nothing.
+    pub is_current: bool,
 }
 
 /// A bucket and prefix, or a folder. Cheap to clone; clones share their connections.
@@ -112,6 +126,36 @@ impl Store {
         match &self.backend {
             Backend::S3(bucket) => bucket.list_pages(prefix, depth),
             Backend::Folder(folder) => folder.list_pages(prefix, depth),
+        }
+    }
+
+    /// Whether it keeps former versions of its objects, or once did; a folder never does.
+    ///
+    /// # Errors
+    /// `invalid` when the server does not know versions at all, `denied` when these keys may not ask.
+    pub async fn is_versioned(&self) -> Result<bool> {
+        match &self.backend {
+            Backend::S3(bucket) => bucket.is_versioned().await,
+            Backend::Folder(_) => Ok(false),
+        }
+    }
+
+    /// All versions of everything below the prefix, page by page; of a folder, none.
+    ///
+    /// # Errors
+    /// As [`Store::is_versioned`].
+    pub fn list_versions(&self, prefix: &str) -> BoxStream<'static, Result<Vec<ObjectVersion>>> {
+        match &self.backend {
+            Backend::S3(bucket) => bucket.list_versions(prefix),
+            Backend::Folder(_) => stream::empty().boxed(),
+        }
+    }
+
+    /// The time by the clock that [`ObjectMeta::last_modified`] is of.
+    pub async fn now(&self) -> Result<Timestamp> {
+        match &self.backend {
+            Backend::S3(bucket) => bucket.now().await,
+            Backend::Folder(_) => Ok(Timestamp::now()),
         }
     }
 

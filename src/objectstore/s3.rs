@@ -1,5 +1,7 @@
 //! A bucket and prefix on an S3 server.
 
+mod versions;
+
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use aws_sdk_s3::{

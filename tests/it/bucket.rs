@@ -90,7 +90,7 @@ fn appear_and_restore(fixtures: &Path, (volume, backup, sha256): (&str, &str, &s
     sum.success().says(sha256);
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder of the bucket");
     for entry in fs::read_dir(from).expect("a folder of the fixtures") {
         let entry = entry.expect("an entry");

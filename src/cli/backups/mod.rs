@@ -1,9 +1,13 @@
 //! `lhrun backups`: one file per subcommand.
 
+mod du;
 mod files;
 mod hold;
+mod locks;
 mod ls;
 mod restore;
+mod show;
+mod shown;
 mod store;
 
 use self::store::StoreArgs;
@@ -18,9 +22,10 @@ from lhrun.toml, the AWS_ variables, or the target's own secret.
 Examples:
   lhrun backups ls
   lhrun backups ls --store s3://longhorn@us-east-1/ --endpoint http://minio.home:9000
-  lhrun backups ls --store file:///mnt/copy-of-the-bucket
+  lhrun backups show postgres/data-postgres-0 --store file:///mnt/copy-of-the-bucket
+  lhrun backups du -o json
   lhrun backups restore pvc-1 -o volume.img
-  lhrun backups files ls pvc-0b3a:/data")]
+  lhrun backups files ls pvc-1:/data")]
 pub struct Args {
     #[command(flatten)]
     store: StoreArgs,
@@ -30,10 +35,13 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Du(du::Args),
     #[command(subcommand)]
     Files(files::Command),
+    Locks(locks::Args),
     Ls(ls::Args),
     Restore(restore::Args),
+    Show(show::Args),
 }
 
 impl Args {
@@ -46,8 +54,11 @@ impl Args {
 pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
     let store = store::open(setting, &args.store)?;
     match &args.command {
+        Command::Du(args) => du::run(setting, &store, args),
         Command::Files(command) => files::run(setting, &store, command),
+        Command::Locks(args) => locks::run(setting, &store, args),
         Command::Ls(args) => ls::run(setting, &store, args),
         Command::Restore(args) => restore::run(setting, &store, args),
+        Command::Show(args) => show::run(setting, &store, args),
     }
 }

@@ -4,11 +4,12 @@ use std::future::Future;
 
 use crate::{
     Error, Kind, Result,
-    backupstore::StoreUrl,
+    backupstore::{Catalog, StoreUrl},
     cli::Setting,
     cluster::{Cluster, ConnectOptions},
     longhorn::{DEFAULT_TARGET, Longhorn},
     objectstore::Store,
+    terminal::{Unit, did_you_mean},
 };
 
 const STORE: &str =
@@ -76,4 +77,48 @@ pub fn wait<T>(setting: &Setting, work: impl Future<Output = Result<T>>) -> Resu
             done = work => done,
         }
     })
+}
+
+/// As [`wait`], saying what is done when it takes longer.
+pub fn look<T>(setting: &Setting, label: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let _progress = setting.terminal.progress(label, Unit::Items);
+    wait(setting, work)
+}
+
+/// The volume somebody means: by its name, or as `namespace/claim` of its latest backup.
+///
+/// # Errors
+/// `not-found`, naming similar ones, when no volume is of that claim; `usage` when several are.
+pub async fn volume(catalog: &Catalog, given: &str) -> Result<String> {
+    if !given.contains('/') {
+        return Ok(given.to_owned());
+    }
+    let volumes = catalog.overview().await?;
+    let of_claim = volumes.iter().filter(|volume| volume.claim.as_deref() == Some(given));
+    match of_claim.map(|volume| volume.volume.as_str()).collect::<Vec<_>>()[..] {
+        [one] => Ok(one.to_owned()),
+        [] => {
+            let error = Error::new(Kind::NotFound, format!("no volume in the store is of the claim {given}"));
+            let claims = volumes.iter().filter_map(|volume| volume.claim.as_deref());
+            Err(match did_you_mean(given, claims) {
+                Some(hint) => error.hint(hint),
+                None => error.hint("`lhrun backups ls` lists volumes with their claims"),
+            })
+        }
+        ref several => Err(Error::new(Kind::Usage, format!("several volumes are of the claim {given}"))
+            .hint(format!("name one of them: {}", several.join(", ")))),
+    }
+}
+
+/// Adds to the failure to find a volume what there is instead.
+pub fn named(setting: &Setting, catalog: &Catalog, error: Error) -> Error {
+    let Some(name) = error.object_name().filter(|_| error.kind() == Kind::NotFound && error.hint_text().is_none())
+    else {
+        return error;
+    };
+    let names = wait(setting, catalog.volume_names()).unwrap_or_default();
+    match did_you_mean(name, names.iter().map(String::as_str)) {
+        Some(hint) => error.hint(hint),
+        None => error.hint("`lhrun backups ls` lists what there is"),
+    }
 }

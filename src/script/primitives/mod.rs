@@ -8,6 +8,7 @@
 #![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps, clippy::wildcard_imports, missing_docs)]
 
 mod ask;
+mod backupstore;
 mod check;
 mod file;
 mod flow;
@@ -30,6 +31,7 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(steps::api).into());
     engine.register_global_module(exported_module!(runbook::api).into());
     engine.register_static_module("ask", exported_module!(ask::api).into());
+    engine.register_static_module("backupstore", backupstore::module().into());
     engine.register_static_module("check", exported_module!(check::api).into());
     engine.register_static_module("file", exported_module!(file::api).into());
     engine.register_static_module("json", exported_module!(formats::json).into());

@@ -197,7 +197,7 @@ where
 }
 
 /// The bucket of the configuration, else the one the cluster's Longhorn keeps its backups in.
-async fn configured(host: &Host) -> Result<Store> {
+pub(super) async fn configured(host: &Host) -> Result<Store> {
     let missing = match host.store() {
         Err(error) if host.settings().store.is_none() => error,
         store => return store,
@@ -216,21 +216,28 @@ async fn configured(host: &Host) -> Result<Store> {
 fn opened(options: Map) -> Result<Opened> {
     let mut options = Options::new("s3::open", options);
     let prefix = options.text("prefix")?.unwrap_or_default();
-    let mut config = StoreConfig::from_env(options.required_text("bucket")?, prefix)?;
+    let config = StoreConfig::from_env(options.required_text("bucket")?, prefix)?;
+    let config = reached("s3::open", &mut options, config)?;
+    options.finish()?;
+    Store::connect(&config).map(Opened)
+}
+
+/// The store as the options `endpoint`, `region`, `access_key` and `secret_key` of that function say to reach it.
+pub(super) fn reached(of: &str, options: &mut Options, mut config: StoreConfig) -> Result<StoreConfig> {
     config.endpoint = options.text("endpoint")?.or(config.endpoint);
     config.region = options.text("region")?.unwrap_or(config.region);
-    let (access_key, secret_key) = (options.text("access_key")?, options.text("secret_key")?);
-    options.finish()?;
-    match (access_key, secret_key) {
+    match (options.text("access_key")?, options.text("secret_key")?) {
         (None, None) => {}
         (Some(access_key), Some(secret_key)) => {
             config.access_key = Some(access_key);
             config.secret_key = Some(secret_key.into());
             config.session_token = None;
         }
-        _ => return Err(Error::new(Kind::Script, "s3::open: give both of `access_key` and `secret_key`, or none")),
+        _ => {
+            return Err(Error::new(Kind::Script, format!("{of}: give both of `access_key` and `secret_key`, or none")));
+        }
     }
-    Store::connect(&config).map(Opened)
+    Ok(config)
 }
 
 fn maximum(options: Map) -> Result<Option<usize>> {

@@ -59,7 +59,7 @@ async fn store_of(host: &Host, longhorn: &Longhorn, target: &Target) -> Result<S
 }
 
 /// What the layer below tells, as a script value.
-fn data(value: &impl Serialize) -> Result<Dynamic> {
+pub(super) fn data(value: &impl Serialize) -> Result<Dynamic> {
     let value = serde_json::to_value(value)
         .map_err(|error| Error::new(Kind::Failed, "a result cannot be shown to the script").source(error))?;
     Ok(convert::to_dynamic(&value))

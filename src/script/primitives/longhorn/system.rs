@@ -47,8 +47,8 @@ pub mod api {
     }
 
     /// What a system backup holds, read from the store and checked against its checksum: `#{name, version, created,
-    /// manager_image, volumes, persistent_volumes, claims, storage_classes, recurring_jobs, settings, backup_targets,
-    /// backing_images}`, the last ones arrays of objects.
+    /// kubernetes_version, manager_image, volumes, persistent_volumes, claims, storage_classes, recurring_jobs, settings,
+    /// backup_targets, backing_images}`, the last ones arrays of objects.
     #[rhai_fn(return_raw)]
     pub fn bundle(ctx: NativeCallContext, name: &str) -> RhaiResultOf<Dynamic> {
         on_longhorn(&ctx, |host, longhorn| async move {

@@ -1,0 +1,87 @@
+use std::path::Path;
+
+use rhai::Dynamic;
+use serde_json::{Value, json};
+
+use crate::{
+    Error, Kind,
+    objectstore::Store,
+    script::{Fault, Host, Settings, convert, engine, host::fake},
+};
+
+fn fixtures() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/longhorn").to_string_lossy().into_owned()
+}
+
+/// A host whose configured store is what Longhorn wrote.
+fn host() -> Host {
+    let (host, _) = fake::host(Settings::default());
+    host.use_store(Store::folder(fixtures()).unwrap());
+    host
+}
+
+fn run(host: &Host, script: &str) -> Value {
+    let value = engine::build(host).eval::<Dynamic>(script).unwrap_or_else(|error| panic!("{script}: {error}"));
+    convert::to_json(&value).unwrap()
+}
+
+fn error(script: &str) -> Error {
+    Fault::new(&engine::build(&host()).eval::<Dynamic>(script).unwrap_err()).error
+}
+
+#[test]
+fn the_configured_store_and_an_opened_one_tell_the_same() {
+    let host = host();
+    let open = format!("let store = backupstore::open(\"file://{}\");", fixtures());
+    for (call, expected) in [
+        ("volumes().map(|v| v.volume)", json!(["pvc-backed", "pvc-empty", "pvc-legacy"])),
+        ("backups(\"pvc-legacy\").map(|b| b.blocks)", json!([3, 3, 4])),
+        ("backup(\"pvc-backed\", \"backup-00000000000000b1\").recurring_job", json!("daily")),
+        ("system_backups()[0].name", json!("weekly-1")),
+        ("usage().unreferenced.objects", json!(0)),
+        ("usage(\"pvc-legacy\").backups.len", json!(3)),
+        ("locks()", json!([])),
+        ("locks(\"pvc-legacy\")", json!([])),
+        ("verify(\"pvc-legacy\").backups.map(|b| b.verdict)", json!(["whole", "whole", "whole"])),
+        ("verify(\"pvc-legacy\", #{level: \"exists\", backups: [\"backup-0000000000001403\"]}).blocks", json!(4)),
+        ("url()", json!(Store::folder(fixtures()).unwrap().describe())),
+    ] {
+        assert_eq!(run(&host, &format!("backupstore::{call}")), expected, "{call}");
+        assert_eq!(run(&host, &format!("{open} store.{call}")), expected, "{call}");
+    }
+}
+
+#[test]
+fn a_backup_is_restored_and_told_as_a_change() {
+    let (host, folder) = (host(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("image");
+    let call = format!("restore(\"pvc-legacy@backup-0000000000001403\", \"{}\"", file.display());
+    assert_eq!(run(&host, &format!("backupstore::{call}).size")), json!(24 << 20));
+    assert_eq!(file.metadata().unwrap().len(), 24 << 20);
+    let again = engine::build(&host).eval::<Dynamic>(&format!("backupstore::{call})")).unwrap_err();
+    assert_eq!(Fault::new(&again).error.kind(), Kind::Conflict);
+    let open = format!("let store = backupstore::open(#{{url: \"file://{}\"}});", fixtures());
+    assert_eq!(run(&host, &format!("{open} store.{call}, #{{overwrite: true}}).blocks")), json!(4));
+    assert_eq!(host.run().record().changes.len(), 2);
+}
+
+#[test]
+fn what_goes_wrong_is_explained() {
+    for (script, kind, said) in [
+        ("backupstore::backup(\"pvc-legacy\", \"b-none\")", Kind::NotFound, "volume pvc-legacy, backup b-none"),
+        ("backupstore::backup(\"pvc-legacy\", \"../x\")", Kind::Invalid, "is not the name of a backup"),
+        ("backupstore::usage(\"pvc-none\")", Kind::NotFound, "there is no volume pvc-none"),
+        ("backupstore::locks(\"pvc-none\")", Kind::NotFound, "there is no volume pvc-none"),
+        ("backupstore::verify(\"pvc-legacy\", #{level: \"some\"})", Kind::Script, "no level \"some\""),
+        ("backupstore::verify(\"pvc-legacy\", #{lebel: \"deep\"})", Kind::Script, "no option `lebel`"),
+        ("backupstore::restore(\"pvc-legacy\", \"/tmp/x\")", Kind::Script, "does not name a backup"),
+        ("backupstore::open(\"file://relative\")", Kind::Usage, "full path"),
+        ("backupstore::open(#{endpoint: \"http://x\"})", Kind::Script, "`url` is missing"),
+        ("backupstore::open(#{url: \"file:///tmp\", endpoint: \"http://x\"})", Kind::Script, "`endpoint`"),
+        ("backupstore::open(#{url: \"s3://b/\", access_key: \"a\"})", Kind::Script, "give both"),
+    ] {
+        let error = error(script);
+        assert_eq!(error.kind(), kind, "{script}: {error}");
+        assert!(error.message().contains(said), "{script}: {error}");
+    }
+}
