@@ -1,6 +1,9 @@
 //! `lhrun backups du`.
 
-use super::{shown::facts, store};
+use super::{
+    shown::{facts, several},
+    store,
+};
 use crate::{
     backupstore::{
         Catalog,
@@ -156,16 +159,16 @@ fn warn(setting: &Setting, pool: &PoolUsage) {
         ));
     }
     if !pool.blocked_by.is_empty() {
+        let names: Vec<_> = pool.blocked_by.iter().map(String::as_str).collect();
         setting.terminal.warn(&format!(
             "{what}: {} cannot be counted, so what is unreferenced or unique is so at most; Longhorn removes no block \
              until that is complete or deleted",
-            pool.blocked_by.join(", ")
+            several(&names)
         ));
     }
-    let missing: u64 = pool.backups.iter().map(|backup| backup.missing).sum();
-    if missing > 0 {
-        let names: Vec<_> =
-            pool.backups.iter().filter(|backup| backup.missing > 0).map(|backup| backup.backup.as_str()).collect();
-        setting.terminal.warn(&format!("{what}: blocks of {} are missing from the store: verify it", names.join(", ")));
+    let broken = pool.backups.iter().filter(|backup| backup.missing > 0);
+    let names: Vec<_> = broken.map(|backup| backup.backup.as_str()).collect();
+    if !names.is_empty() {
+        setting.terminal.warn(&format!("{what}: blocks of {} are missing from the store: verify it", several(&names)));
     }
 }

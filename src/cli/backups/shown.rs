@@ -32,6 +32,11 @@ pub fn brief(labels: &Labels) -> String {
     }
 }
 
+/// The names of backups, or how many there are when that would be a long line.
+pub fn several(names: &[&str]) -> String {
+    if names.len() > 3 { format!("{} backups", names.len()) } else { names.join(", ") }
+}
+
 /// Facts under each other, as `kubectl describe` has them. Those that are empty are left out; values are escaped.
 pub fn facts(facts: &[(&str, String)]) -> String {
     let facts: Vec<_> = facts.iter().filter(|(_, value)| !value.is_empty()).collect();
@@ -55,6 +60,12 @@ mod tests {
         let labels = Labels::from([("longhorn.io/x".into(), "y".into()), ("note".into(), "ü".repeat(99))]);
         assert_eq!(brief(&labels).chars().count(), 61);
         assert_eq!(brief(&Labels::from([("a".into(), "b".into()), ("c".into(), "d".into())])), "a=b,c=d");
+    }
+
+    #[test]
+    fn many_names_are_counted() {
+        assert_eq!(several(&["b-1", "b-2"]), "b-1, b-2");
+        assert_eq!(several(&["b"; 50]), "50 backups");
     }
 
     #[test]

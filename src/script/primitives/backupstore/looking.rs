@@ -14,10 +14,11 @@ use crate::{
     },
     objectstore::{Store, StoreConfig},
     script::{
-        RhaiResultOf,
+        Host, RhaiResultOf,
         convert::Options,
         primitives::{OrThrow, s3::reached},
     },
+    terminal::Unit,
 };
 
 #[export_module]
@@ -78,7 +79,7 @@ pub mod api {
     /// volume as `usage` of it gives it.
     #[rhai_fn(return_raw)]
     pub fn usage(ctx: NativeCallContext) -> RhaiResultOf<Dynamic> {
-        on(&ctx, None, used)
+        used(&ctx, None)
     }
 
     /// What a volume takes: `#{volume, backups, used, shared, unreferenced, other, bytes, noncurrent, blocked_by, in_use}`;
@@ -140,7 +141,7 @@ pub mod api {
     /// As `backupstore::usage`, on a store opened with `backupstore::open`.
     #[rhai_fn(global, name = "usage", return_raw)]
     pub fn store_usage(ctx: NativeCallContext, store: &mut BackupStore) -> RhaiResultOf<Dynamic> {
-        on(&ctx, Some(store), used)
+        used(&ctx, Some(store))
     }
 
     /// As `backupstore::usage`, on a store opened with `backupstore::open`.
@@ -202,8 +203,14 @@ async fn systems(store: Store) -> Result<Array> {
     list(Catalog::new(store).system_backups().await?.into_iter().map(SystemBackupView::of))
 }
 
-async fn used(store: Store) -> Result<Dynamic> {
-    data(&space::store(&store, |_, _, _| ()).await?)
+fn used(ctx: &NativeCallContext, store: Option<&Opened>) -> RhaiResultOf<Dynamic> {
+    let bar = Host::of(ctx).terminal().progress("adding up the store", Unit::Items);
+    let told = |done: usize, total: usize, next: &str| {
+        bar.total(total as u64);
+        bar.set(done as u64);
+        bar.note(next);
+    };
+    on(ctx, store, |store| async move { data(&space::store(&store, told).await?) })
 }
 
 async fn used_by(store: Store, volume: String) -> Result<Dynamic> {
