@@ -1,4 +1,5 @@
-//! Which backup is meant: `VOLUME`, `VOLUME@BACKUP`, `VOLUME@latest`, or `VOLUME@` and a time.
+//! Which backup is meant: `VOLUME`, `VOLUME@BACKUP`, `VOLUME@latest`, or `VOLUME@` and a time. A volume is also named by
+//! its claim, `namespace/claim`.
 
 use jiff::{Span, SpanRelativeTo, Timestamp, civil::Date, tz::TimeZone};
 
@@ -8,7 +9,11 @@ use super::{
     layout::{BackupRef, VolumeKeys},
     rfc3339,
 };
-use crate::{Error, Kind, Result, objectstore::Store, terminal::nearest};
+use crate::{
+    Error, Kind, Result,
+    objectstore::Store,
+    terminal::{did_you_mean, nearest},
+};
 
 /// How many names a hint lists.
 const LISTED: usize = 8;
@@ -23,7 +28,33 @@ pub struct Selected {
     pub passed_over: Vec<BackupSummary>,
 }
 
-/// Finds the backup a reference means. After the `@` stands
+/// The volume somebody means: by its name, or as `namespace/claim` of its latest backup.
+///
+/// # Errors
+/// `not-found`, naming similar ones, when no volume is of that claim; `usage` when several are.
+pub async fn volume(catalog: &Catalog, given: &str) -> Result<String> {
+    if !given.contains('/') {
+        return Ok(given.to_owned());
+    }
+    let volumes = catalog.overview().await?;
+    let of_claim = volumes.iter().filter(|volume| volume.claim.as_deref() == Some(given));
+    match of_claim.map(|volume| volume.volume.as_str()).collect::<Vec<_>>()[..] {
+        [one] => Ok(one.to_owned()),
+        [] => {
+            let error = Error::new(Kind::NotFound, format!("no volume in the store is of the claim {given}"));
+            let claims = volumes.iter().filter_map(|volume| volume.claim.as_deref());
+            Err(match did_you_mean(given, claims) {
+                Some(hint) => error.hint(hint),
+                None => error.hint("`lhrun backups ls` lists volumes with their claims"),
+            })
+        }
+        ref several => Err(Error::new(Kind::Usage, format!("several volumes are of the claim {given}"))
+            .hint(format!("name one of them: {}", several.join(", ")))),
+    }
+}
+
+/// Finds the backup a reference means. Before the `@` stands a volume, or the claim its latest backup was of, as
+/// `namespace/claim`; after it
 ///
 /// * nothing, or `latest`: the newest complete backup;
 /// * the name of a backup, in whatever state it is; it counts before a time that is written alike;
@@ -35,6 +66,7 @@ pub struct Selected {
 pub async fn backup(store: &Store, reference: &str, now: Timestamp) -> Result<Selected> {
     let (volume, which) = reference.split_once('@').unwrap_or((reference, "latest"));
     let catalog = Catalog::new(store.clone());
+    let volume = &self::volume(&catalog, volume).await?;
     check_volume(store, &catalog, volume).await?;
     if which == "latest" || which.is_empty() {
         return newest(&catalog, volume, None).await;

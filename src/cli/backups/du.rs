@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     backupstore::{
-        Catalog,
+        Catalog, select,
         usage::{self, Noncurrent, PoolUsage, StoreUsage},
     },
     cli::{Failure, Setting},
@@ -96,7 +96,7 @@ fn store_table(used: &StoreUsage) -> String {
 fn of_volume(setting: &Setting, store: &Store, volume: &str) -> Result<u8, Failure> {
     let catalog = Catalog::new(store.clone());
     let used = store::look(setting, "adding up the volume", async {
-        usage::volume(store, &store::volume(&catalog, volume).await?).await
+        usage::volume(store, &select::volume(&catalog, volume).await?).await
     })
     .map_err(|error| store::named(setting, &catalog, error))?;
     if setting.is_for_programs() {

@@ -138,8 +138,10 @@ where
             setting.terminal.warn(&format!("backup {name} is {state} and was passed over"));
         }
         let options = ImageOptions { progress: Some(progress), ..ImageOptions::default() };
-        files::browse(store, &found.backup, options, move |files| Ok((work(files)?, files.fetched(), files.image_size())))
-            .await
+        files::browse(store, &found.backup, options, move |files| {
+            Ok((work(files)?, files.fetched(), files.image_size()))
+        })
+        .await
     });
     drop(bar);
     let (done, fetched, size) = browsed?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::store;
 use crate::{
-    backupstore::{Catalog, view::LockView},
+    backupstore::{Catalog, select, view::LockView},
     cli::{Failure, Setting},
     objectstore::Store,
     terminal::{human, table},
@@ -29,7 +29,7 @@ pub fn run(setting: &Setting, store: &Store, args: &Args) -> Result<u8, Failure>
     let locks = store::look(setting, "listing the locks", async {
         match &args.volume {
             None => catalog.locks(None).await,
-            Some(volume) => catalog.locks(Some(&store::volume(&catalog, volume).await?)).await,
+            Some(volume) => catalog.locks(Some(&select::volume(&catalog, volume).await?)).await,
         }
     })
     .map_err(|error| store::named(setting, &catalog, error))?;

@@ -10,6 +10,7 @@ use crate::{
     backupstore::{
         Catalog,
         overview::VolumeView,
+        select,
         view::{BackingImageView, BackupView, SystemBackupView},
     },
     cli::{Failure, Setting},
@@ -125,7 +126,7 @@ fn image_table(images: &[BackingImageView]) -> Option<String> {
 
 fn backups(setting: &Setting, catalog: &Catalog, volume: &str) -> Result<u8, Failure> {
     let (volume, backups) = store::look(setting, "listing the backups", async {
-        let volume = store::volume(catalog, volume).await?;
+        let volume = select::volume(catalog, volume).await?;
         let backups = catalog.backups(&volume).await?;
         if backups.is_empty() {
             // There is a difference between a volume without backups and none.

@@ -41,12 +41,13 @@ Here -o names the image; the form of the result is asked for with --result.
 
 Examples:
   lhrun backups restore pvc-1 -o volume.img
+  lhrun backups restore postgres/data-postgres-0@latest -o volume.img
   lhrun backups restore pvc-1@backup-0123456789abcdef -o volume.img --sha256
   lhrun backups restore pvc-1@2026-11-22 -o volume.img --force
   lhrun backups restore pvc-1@3d -o volume.qcow2 --format qcow2
   lhrun backups restore --backing-image debian-12 -o debian.img")]
 pub struct Args {
-    /// The volume, and which of its backups; without @ the newest complete one
+    /// The volume (or its claim, as namespace/claim), and which of its backups; without @ the newest complete one
     #[arg(value_name = "VOLUME[@BACKUP|@latest|@TIME]", required_unless_present = "backing_image")]
     backup: Option<String>,
     /// Restore a backing image instead: the file that was uploaded to Longhorn

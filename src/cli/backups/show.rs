@@ -15,6 +15,7 @@ use crate::{
         BackupRef, Catalog,
         claim::KubernetesStatus,
         overview::{VolumeDetail, VolumeView},
+        select,
         view::{BackingImageView, BackupView},
     },
     cli::{Failure, Setting},
@@ -94,7 +95,7 @@ pub fn run(setting: &Setting, store: &Store, args: &Args) -> Result<u8, Failure>
 
 fn volume(setting: &Setting, catalog: &Catalog, name: &str) -> Result<u8, Failure> {
     let (detail, backups) = store::look(setting, "reading the volume", async {
-        let name = store::volume(catalog, name).await?;
+        let name = select::volume(catalog, name).await?;
         tokio::try_join!(catalog.detail(&name), catalog.backups(&name))
     })
     .map_err(|error| store::named(setting, catalog, error))?;
@@ -131,7 +132,7 @@ fn volume(setting: &Setting, catalog: &Catalog, name: &str) -> Result<u8, Failur
 
 fn backup(setting: &Setting, catalog: &Catalog, volume: &str, name: &str) -> Result<u8, Failure> {
     let of = store::look(setting, "reading the backup", async {
-        let volume = store::volume(catalog, volume).await?;
+        let volume = select::volume(catalog, volume).await?;
         let of = BackupRef::new(volume, name)?;
         catalog.one(&of).await?.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("there is no backup {name} of volume {}", of.volume))

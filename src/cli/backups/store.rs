@@ -85,31 +85,6 @@ pub fn look<T>(setting: &Setting, label: &str, work: impl Future<Output = Result
     wait(setting, work)
 }
 
-/// The volume somebody means: by its name, or as `namespace/claim` of its latest backup.
-///
-/// # Errors
-/// `not-found`, naming similar ones, when no volume is of that claim; `usage` when several are.
-pub async fn volume(catalog: &Catalog, given: &str) -> Result<String> {
-    if !given.contains('/') {
-        return Ok(given.to_owned());
-    }
-    let volumes = catalog.overview().await?;
-    let of_claim = volumes.iter().filter(|volume| volume.claim.as_deref() == Some(given));
-    match of_claim.map(|volume| volume.volume.as_str()).collect::<Vec<_>>()[..] {
-        [one] => Ok(one.to_owned()),
-        [] => {
-            let error = Error::new(Kind::NotFound, format!("no volume in the store is of the claim {given}"));
-            let claims = volumes.iter().filter_map(|volume| volume.claim.as_deref());
-            Err(match did_you_mean(given, claims) {
-                Some(hint) => error.hint(hint),
-                None => error.hint("`lhrun backups ls` lists volumes with their claims"),
-            })
-        }
-        ref several => Err(Error::new(Kind::Usage, format!("several volumes are of the claim {given}"))
-            .hint(format!("name one of them: {}", several.join(", ")))),
-    }
-}
-
 /// Adds to the failure to find a volume what there is instead.
 pub fn named(setting: &Setting, catalog: &Catalog, error: Error) -> Error {
     let Some(name) = error.object_name().filter(|_| error.kind() == Kind::NotFound && error.hint_text().is_none())
