@@ -178,7 +178,7 @@ fn hostile_names_and_texts_reach_neither_the_terminal_nor_a_path() {
     ] {
         for form in ["text", "json", "yaml"] {
             let said = backups(&store, &[arguments, &["-o", form]].concat()).success();
-            let text = said.stdout() + &said.stderr();
+            let text = format!("{}{}", said.stdout(), said.stderr());
             let control = text.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}' && form != "yaml");
             assert_eq!(control, None, "{arguments:?} -o {form}: {text:?}");
         }

@@ -158,7 +158,7 @@ async fn reading_can_be_stopped() {
 #[tokio::test]
 async fn what_cannot_be_read_whole_is_not_opened() {
     let keys = VolumeKeys::new(VOLUME).unwrap();
-    let backing = layout::backing_image_config("base8").unwrap();
+    let backing = crate::backupstore::layout::backing_image_config("base8").unwrap();
     let backed = BackupRef::new("pvc-backed", "backup-00000000000000b1").unwrap();
     let cases = [
         (of(), keys.backup(BACKUP).unwrap(), "2026-11-22T18:38:59Z", "", Kind::Invalid),
