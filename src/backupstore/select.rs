@@ -31,10 +31,18 @@ pub struct Selected {
 /// The volume somebody means: by its name, or as `namespace/claim` of its latest backup.
 ///
 /// # Errors
-/// `not-found`, naming similar ones, when no volume is of that claim; `usage` when several are.
+/// `not-found`, naming similar ones, when no volume is of that claim; `usage` when several are; `invalid` when it can be
+/// the name of neither.
 pub async fn volume(catalog: &Catalog, given: &str) -> Result<String> {
-    if !given.contains('/') {
-        return Ok(given.to_owned());
+    let Some((namespace, claim)) = given.split_once('/') else { return Ok(given.to_owned()) };
+    let is_name = |name: &str| {
+        let kubernetes = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
+        name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(kubernetes)
+    };
+    if !is_name(namespace) || !is_name(claim) {
+        let shown: String = given.chars().take(60).collect();
+        return Err(Error::new(Kind::Invalid, format!("{shown:?} is neither a volume nor a claim"))
+            .hint("a claim is written namespace/name"));
     }
     let volumes = catalog.overview().await?;
     let of_claim = volumes.iter().filter(|volume| volume.claim.as_deref() == Some(given));

@@ -86,7 +86,7 @@ fn the_backups_of_a_volume_are_listed_by_its_name_and_its_claim() {
         .says("there is no volume pvc-legcy")
         .says("did you mean `pvc-legacy`?");
     backups(&store, &["ls", "prod/data-postgres-1"]).code(1).says("did you mean `prod/data-postgres-0`?");
-    backups(&store, &["ls", "../x"]).code(1).says("no volume in the store is of the claim");
+    backups(&store, &["ls", "../x"]).code(1).says("neither a volume nor a claim");
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn what_goes_wrong_is_said() {
     fs::write(bench.path("tree/app.conf"), "port = 80\n").expect("a file");
     bench.backup("b-1");
     bench.files(&["cat", "pvc-1:/ap.conf"]).code(1).says("there is no ap.conf").says("did you mean `app.conf`?");
-    bench.files(&["cat", "pvc-2:/x"]).code(1).says("there is no volume pvc-2").says("did you mean `pvc-1`?");
+    bench.files(&["cat", "pvc-2:/x"]).code(1).says("there is no volume pvc-2").says("did you mean pvc-1?");
     bench.files(&["cat", "pvc-1@b-9:/x"]).code(1);
     bench.files(&["cat", "pvc-1"]).code(2).says("VOLUME:/path");
     bench.files(&["cat", "pvc-1:/"]).code(1).says("a folder");

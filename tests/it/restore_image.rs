@@ -178,7 +178,7 @@ fn what_is_not_in_the_store_is_answered_with_what_is() {
     let said = place.restore(&["pvc-legacy@nonsense", "-o", "a.img"]).code(1);
     said.says("backup-0000000000001403 (begun 2026-11-22T18:38:57Z)").says("2h or 3d");
     place.restore(&["pvc-legacy@2020-01-01", "-o", "a.img"]).code(1).says("the oldest one is backup-0000000000001401");
-    place.restore(&["../../etc", "-o", "a.img"]).code(1).says("is not the name of a volume");
+    place.restore(&["../../etc", "-o", "a.img"]).code(1).says("neither a volume nor a claim");
     place.restore(&["--backing-image", "base9", "-o", "a.img", "--no-lock"]).code(1).says("base9");
     assert_eq!(place.left(), [""; 0]);
 }
