@@ -1,7 +1,7 @@
 //! `lhrun`: runbooks that bring a k3s and Longhorn cluster back from S3, and prove it.
 //!
 //! Rooms, top to bottom (arrows go down only): `cli`, `repl` → `script` → `run` → `longhorn` → `backupstore`,
-//! `cluster` → `objectstore`. `report` reads only `run`'s model; `terminal` and `error` are leaves; `sandbox` is an
+//! `cluster` → `objectstore`. `report` reads only `run`'s model; `terminal`, `state` and `error` are leaves; `sandbox` is an
 //! embedded cluster that everything above reaches over HTTP. See `docs/architecture.md`.
 
 pub mod backupstore;
@@ -16,6 +16,7 @@ pub mod run;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod script;
+pub mod state;
 pub mod terminal;
 
 pub use error::{Error, Kind, Result};
