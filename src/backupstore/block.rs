@@ -24,6 +24,11 @@ impl Checksum {
         Self(cut)
     }
 
+    /// Its first eight bytes as a number: evenly spread over all numbers.
+    pub(super) fn leading(&self) -> u64 {
+        self.0[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// The checksum of `length` zero bytes, kept for the two block sizes.
     pub fn of_zeros(length: u64) -> Self {
         static DEFAULT: OnceLock<Checksum> = OnceLock::new();

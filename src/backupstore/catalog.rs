@@ -166,6 +166,7 @@ impl Catalog {
         Ok(found.into_iter().map(|(backup, _)| backup.backup).collect())
     }
 
+    /// A volume's backups with what the listing says of their configurations, sorted, in whatever state they are.
     pub(super) async fn backup_objects(&self, volume: &str) -> Result<Vec<(BackupRef, ObjectMeta)>> {
         let keys = VolumeKeys::new(volume)?;
         let objects = self.store.list(&keys.backups()).await?;
@@ -281,7 +282,7 @@ impl Catalog {
             .await
     }
 
-    /// The names of all backing images.
+    /// The names of all backing images, sorted.
     pub(super) async fn backing_image_names(&self) -> Result<Vec<String>> {
         self.names_below(layout::BACKING_IMAGES).await
     }

@@ -107,8 +107,8 @@ mod tests {
         let config = config::SystemBackupConfig::default();
         may_change_threads(system::write(&store, config, system::Metadata::default(), BTreeMap::new()));
         may_change_threads(system::delete(&store, "v1.10.2", "sb1"));
-        let options = verify::VerifyOptions::new(verify::Level::Deep);
         may_change_threads(files::browse(&store, &of, ImageOptions::default(), |_| Ok(())));
-        may_change_threads(verify::volume(&store, "pvc-1", None, &options));
+        let everything = verify::Selection::default();
+        may_change_threads(verify::store(&store, &everything, verify::VerifyOptions::new(verify::Level::Deep)));
     }
 }

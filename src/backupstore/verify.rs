@@ -1,336 +1,310 @@
 //! Are the backups whole? Answered from the store alone, without a restore.
 //!
 //! Each block is looked at once, however many backups share it; what is wrong with it is then traced to every backup and
-//! offset it spoils. Memory grows with the number of different blocks of one volume, not with its backups.
+//! offset it spoils. Memory grows with the number of different blocks of the largest volume, not with its backups nor
+//! with the number of volumes. What cannot be looked at is told from what is damaged, and both from what was deleted
+//! meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+mod coverage;
+mod images;
+mod lock;
+mod look;
+mod needs;
+mod report;
+mod select;
+mod systems;
+mod volume;
 
-use futures::{StreamExt, TryStreamExt, stream};
+pub use coverage::Coverage;
+pub use report::{BadObject, Covered, Item, Report, Row, Spoils, Totals, Verdict};
+pub use select::{BackupChoice, Selection};
 
-use super::{
-    Catalog, Progress,
-    block::{Checksum, DEFAULT_BLOCK_SIZE},
-    catalog::{BackupState, BackupSummary},
-    codec::Fault,
-    config::{BlockMap, VolumeConfig},
-    fetch::{BlockReader, Loss},
-    layout::{self, BackupRef, BlockPool, VolumeKeys},
-    workers::Workers,
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
-use crate::{
-    Error, Kind, Result,
-    objectstore::{Depth, Store},
-};
+
+use futures::{StreamExt, stream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use self::{images::Images, report::Part, select::Target};
+use super::{Catalog, Progress, lock::SETTLE, workers::Workers};
+use crate::{Error, Kind, Result, objectstore::Store};
+
+/// Volumes worked on at the same time, so that many small ones do not each wait for their lock and their requests.
+const VOLUMES: usize = 8;
+/// Configurations read at the same time, for each volume.
+const REQUESTS: usize = 16;
+/// KiB of configurations whose block lists are held at the same time, all volumes together; a larger one is held alone.
+const HELD_KIB: usize = 64 << 10;
 
 /// How closely to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Every block is there and not empty, by one listing. Says nothing of its content.
+    /// Every configuration object is read and compared with the others; of system backups also the archive. No block.
+    Meta,
+    /// Also, every block is there and has a possible size, by one listing. Says nothing of its content.
     Exists,
+    /// Also, that percentage of the blocks is read, unpacked and hashed, another one in each run.
+    Sample(u8),
     /// Every block is read, unpacked and hashed.
     Deep,
 }
 
+impl Level {
+    fn reads_blocks(self) -> bool {
+        matches!(self, Self::Sample(_) | Self::Deep)
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Meta => f.write_str("meta"),
+            Self::Exists => f.write_str("exists"),
+            Self::Sample(percent) => write!(f, "sample={percent}%"),
+            Self::Deep => f.write_str("deep"),
+        }
+    }
+}
+
+impl FromStr for Level {
+    type Err = Error;
+
+    /// Reads `meta`, `exists`, `sample=N%` with N from 1 to 100, or `deep`.
+    fn from_str(text: &str) -> Result<Self> {
+        let unknown = || {
+            let levels = "meta, exists, sample=N% (N from 1 to 100) and deep";
+            Error::new(Kind::Usage, format!("{text:?} is no level of verification; there are {levels}"))
+        };
+        match text {
+            "meta" => Ok(Self::Meta),
+            "exists" => Ok(Self::Exists),
+            "deep" => Ok(Self::Deep),
+            _ => {
+                let percent = text.strip_prefix("sample=").ok_or_else(unknown)?;
+                let percent = percent.strip_suffix('%').unwrap_or(percent).parse().map_err(|_| unknown())?;
+                if (1..=100).contains(&percent) { Ok(Self::Sample(percent)) } else { Err(unknown()) }
+            }
+        }
+    }
+}
+
+/// How volumes are locked while their blocks are read, which keeps deletions away and lets backups go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Locking {
+    /// How long a lock settles; [`SETTLE`] wherever a real Longhorn may use the store.
+    pub settle: Duration,
+    /// How long to wait for a deletion to end before going on without a lock.
+    pub patience: Duration,
+}
+
+impl Default for Locking {
+    fn default() -> Self {
+        Self { settle: SETTLE, patience: Duration::from_mins(1) }
+    }
+}
+
 /// How to verify.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct VerifyOptions {
     /// How closely to look.
     pub level: Level,
-    /// Blocks requested at the same time.
+    /// Blocks requested at the same time, all volumes together.
     pub concurrency: usize,
-    /// Told the raw bytes of blocks looked at so far and in all, for each volume anew.
-    pub progress: Option<Progress>,
+    /// Takes Longhorn's lock on each volume while its blocks are read, if the store may be written; without, the store
+    /// is only read.
+    pub lock: Option<Locking>,
+    /// What the samples before this one have read.
+    pub coverage: Coverage,
+    /// Told the volumes verified so far and in all.
+    pub volumes: Option<Progress>,
+    /// Told the raw bytes of blocks read so far and in all, as far as the volumes begun need them.
+    pub bytes: Option<Progress>,
+    /// Stops early when cancelled; the report then says what was found until then.
+    pub cancel: CancellationToken,
 }
 
 impl VerifyOptions {
-    /// Eight blocks at the same time, telling nobody.
+    /// Eight blocks at the same time, without locks or memory, telling nobody.
     pub fn new(level: Level) -> Self {
-        Self { level, concurrency: 8, progress: None }
+        Self {
+            level,
+            concurrency: 8,
+            lock: None,
+            coverage: Coverage::forgetful(),
+            volumes: None,
+            bytes: None,
+            cancel: CancellationToken::new(),
+        }
     }
 }
 
-/// What is known of one backup.
-#[derive(Clone, Debug)]
-pub enum Verdict {
-    /// Everything it needs was found as it must be.
-    Whole,
-    /// It cannot be restored, or not by Longhorn.
-    Damaged(Vec<Spoilt>),
-    /// Its configuration, or the volume's, cannot be used.
-    Unusable(Error),
-    /// It is being made.
-    InProgress,
-    /// It was begun, and nobody works on it any more; there is nothing to restore.
-    Crashed,
-    /// It was deleted while it was looked at.
-    Deleted,
-}
-
-/// A bad block and where a backup has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spoilt {
-    /// The block's key.
-    pub key: String,
-    /// Every offset of the volume that it spoils, ascending.
-    pub offsets: Vec<u64>,
-}
-
-/// An object that is not what it must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadBlock {
-    /// Its key.
-    pub key: String,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
-
-/// What is known of the backups of one volume.
-#[derive(Clone, Debug)]
-pub struct VolumeReport {
-    /// The volume.
-    pub volume: String,
-    /// Each backup, oldest first.
-    pub backups: Vec<(BackupRef, Verdict)>,
-    /// The bad objects, by key.
-    pub bad: Vec<BadBlock>,
-    /// Different blocks looked at.
-    pub blocks: usize,
-    /// Their raw bytes.
-    pub bytes: u64,
-    /// Packed bytes read from the store; 0 unless [`Level::Deep`].
-    pub stored_bytes: u64,
-}
-
-impl VolumeReport {
-    /// Whether every complete backup is whole.
-    pub fn is_whole(&self) -> bool {
-        self.backups.iter().all(|(_, verdict)| !matches!(verdict, Verdict::Damaged(_) | Verdict::Unusable(_)))
-    }
-}
-
-/// Verifies the backups of a volume, all or those named.
-///
-/// The store is only read. A damaged block is read a second time before it is reported, and a backup that was deleted
-/// meanwhile is told from a loss.
+/// Verifies a store, or what is selected of it. Damage is part of the report, and so is what could not be looked at.
 ///
 /// # Errors
-/// Only when the store cannot be asked, or a named backup does not exist; damage is part of the result.
-pub async fn volume(
-    store: &Store,
-    volume: &str,
-    only: Option<&[String]>,
-    options: &VerifyOptions,
-) -> Result<VolumeReport> {
-    let keys = VolumeKeys::new(volume)?;
-    let catalog = Catalog::new(store.clone());
-    let mut summaries = catalog.backups(volume).await?;
-    if let Some(only) = only {
-        if let Some(missing) = only.iter().find(|name| summaries.iter().all(|found| found.backup.backup != **name)) {
-            let text = format!("volume {volume} has no backup {missing}");
-            return Err(Error::new(Kind::NotFound, text).object(keys.backups()));
-        }
-        summaries.retain(|found| only.contains(&found.backup.backup));
-    }
-    let config = match catalog.volume(volume).await {
-        Err(error) if !about_the_object(&error) => return Err(error),
-        config => config,
-    };
-    let image = match &config {
-        Ok(config) if !config.backing_image_name.is_empty() => {
-            Some(backing_image(store, &config.backing_image_name, options).await?)
-        }
-        _ => None,
-    };
+/// When the store's volumes cannot be listed, `not-found` when something selected does not exist, `cancelled` when that
+/// happens before anything was looked at.
+pub async fn store(store: &Store, selection: &Selection, options: VerifyOptions) -> Result<Report> {
+    let verifier = Verifier::new(store, options);
+    let begun = Instant::now();
+    let cancel = verifier.options.cancel.clone();
+    let chosen = cancel.run_until_cancelled(verifier.targets(selection)).await;
+    let targets = chosen.ok_or_else(|| Error::new(Kind::Cancelled, "interrupted"))??;
 
-    let mut wanted = HashMap::new();
-    let mut verdicts = Vec::new();
-    for summary in summaries {
-        let verdict = first_verdict(&catalog, &summary, &config, image.as_ref(), &mut wanted).await?;
-        verdicts.push((summary.backup, verdict));
-    }
-    let looked = look(store, &keys.blocks(), &wanted, options).await?;
-    let mut report = VolumeReport {
-        volume: volume.into(),
-        backups: Vec::new(),
-        blocks: wanted.len(),
-        bytes: wanted.values().sum(),
-        stored_bytes: looked.stored_bytes,
-        bad: looked.report(&keys.blocks()),
-    };
-    for (backup, verdict) in verdicts {
-        let verdict = match verdict {
-            Verdict::Whole if !looked.bad.is_empty() => trace(&catalog, &keys, &backup, &looked.bad).await?,
-            verdict => verdict,
-        };
-        report.backups.push((backup, verdict));
-    }
-    Ok(report)
-}
-
-/// Says what is wrong with a backup before any block is looked at, and else which blocks it needs.
-async fn first_verdict(
-    catalog: &Catalog,
-    summary: &BackupSummary,
-    volume: &Result<VolumeConfig>,
-    image: Option<&Result<()>>,
-    wanted: &mut HashMap<Checksum, u64>,
-) -> Result<Verdict> {
-    match &summary.state {
-        BackupState::InProgress => return Ok(Verdict::InProgress),
-        BackupState::Crashed => return Ok(Verdict::Crashed),
-        BackupState::Damaged(error) => return Ok(Verdict::Unusable(error.clone())),
-        BackupState::Complete => {}
-    }
-    let backup = match catalog.backup(&summary.backup.volume, &summary.backup.backup).await {
-        Ok(backup) => backup,
-        Err(error) if error.kind() == Kind::NotFound => return Ok(Verdict::Deleted),
-        Err(error) if about_the_object(&error) => return Ok(Verdict::Unusable(error)),
-        Err(error) => return Err(error),
-    };
-    let usable = match (volume, image) {
-        (Err(error), _) | (_, Some(Err(error))) => Err(error.clone()),
-        (Ok(volume), _) => backup.check_restorable(volume),
-    };
-    for block in backup.blocks.as_slice() {
-        wanted.insert(block.checksum, backup.block_size());
-    }
-    Ok(usable.map_or_else(Verdict::Unusable, |()| Verdict::Whole))
-}
-
-fn about_the_object(error: &Error) -> bool {
-    matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Invalid)
-}
-
-/// Finds the places of bad blocks in one backup.
-async fn trace(
-    catalog: &Catalog,
-    keys: &VolumeKeys,
-    of: &BackupRef,
-    bad: &HashMap<Checksum, Fault>,
-) -> Result<Verdict> {
-    let blocks = match catalog.backup(&of.volume, &of.backup).await {
-        Ok(backup) => backup.blocks,
-        Err(error) if error.kind() == Kind::NotFound => return Ok(Verdict::Deleted),
-        Err(error) if about_the_object(&error) => return Ok(Verdict::Unusable(error)),
-        Err(error) => return Err(error),
-    };
-    let spoilt = spoilt(&keys.blocks(), &blocks, bad);
-    Ok(if spoilt.is_empty() { Verdict::Whole } else { Verdict::Damaged(spoilt) })
-}
-
-fn spoilt(pool: &BlockPool, blocks: &BlockMap, bad: &HashMap<Checksum, Fault>) -> Vec<Spoilt> {
-    let mut places: BTreeMap<Checksum, Vec<u64>> = BTreeMap::new();
-    for block in blocks.as_slice().iter().filter(|block| bad.contains_key(&block.checksum)) {
-        places.entry(block.checksum).or_default().push(block.offset);
-    }
-    places.into_iter().map(|(checksum, offsets)| Spoilt { key: pool.key(&checksum), offsets }).collect()
-}
-
-/// Whether a backing image can be laid under a volume.
-async fn backing_image(store: &Store, name: &str, options: &VerifyOptions) -> Result<Result<()>> {
-    let image = match Catalog::new(store.clone()).backing_image(name).await {
-        Ok(image) => image,
-        Err(error) if about_the_object(&error) => return Ok(Err(error)),
-        Err(error) => return Err(error),
-    };
-    let key = layout::backing_image_config(name)?;
-    if image.complete_time.is_empty() {
-        let text = format!("the backup of its backing image {name} was never completed");
-        return Ok(Err(Error::new(Kind::Invalid, text).object(key)));
-    }
-    let length = |offset: u64| DEFAULT_BLOCK_SIZE.min(image.size - offset);
-    let wanted = image.blocks.as_slice().iter().map(|block| (block.checksum, length(block.offset))).collect();
-    let pool = BlockPool::backing_images();
-    let quiet = VerifyOptions { progress: None, ..options.clone() };
-    let looked = look(store, &pool, &wanted, &quiet).await?;
-    let Some(first) = spoilt(&pool, &image.blocks, &looked.bad).into_iter().next() else { return Ok(Ok(())) };
-    let fault = &looked.report(&pool)[0].fault;
-    let text = format!("its backing image {name} is damaged at offset {}: {fault} ({})", first.offsets[0], first.key);
-    Ok(Err(Error::new(Kind::Damaged, text).object(first.key)))
-}
-
-#[derive(Default)]
-struct Looked {
-    bad: HashMap<Checksum, Fault>,
-    stored_bytes: u64,
-}
-
-impl Looked {
-    fn report(&self, pool: &BlockPool) -> Vec<BadBlock> {
-        let bad = self.bad.iter().map(|(checksum, fault)| BadBlock { key: pool.key(checksum), fault: fault.clone() });
-        let mut bad: Vec<BadBlock> = bad.collect();
-        bad.sort_by(|a, b| a.key.cmp(&b.key));
-        bad
-    }
-}
-
-async fn look(
-    store: &Store,
-    pool: &BlockPool,
-    wanted: &HashMap<Checksum, u64>,
-    options: &VerifyOptions,
-) -> Result<Looked> {
-    match options.level {
-        Level::Exists => exists(store, pool, wanted).await,
-        Level::Deep => deep(store, pool, wanted, options).await,
-    }
-}
-
-/// Compares the wanted blocks with a listing.
-async fn exists(store: &Store, pool: &BlockPool, wanted: &HashMap<Checksum, u64>) -> Result<Looked> {
-    let mut bad: HashMap<Checksum, Fault> = wanted.keys().map(|checksum| (*checksum, Fault::Missing)).collect();
-    let mut pages = store.list_pages(pool.prefix(), Depth::All);
-    while let Some(page) = pages.try_next().await? {
-        for object in page.objects {
-            let Some(checksum) = pool.checksum(&object.key) else { continue };
-            let Some(length) = wanted.get(&checksum) else { continue };
-            match object.size {
-                0 => bad.insert(checksum, Fault::Empty),
-                size if size > super::codec::max_stored(*length) => bad.insert(checksum, Fault::TooLarge),
-                _ => bad.remove(&checksum),
-            };
-        }
-    }
-    Ok(Looked { bad, stored_bytes: 0 })
-}
-
-/// Reads every wanted block.
-async fn deep(
-    store: &Store,
-    pool: &BlockPool,
-    wanted: &HashMap<Checksum, u64>,
-    options: &VerifyOptions,
-) -> Result<Looked> {
-    let reader = BlockReader::new(store.clone(), pool.clone(), Workers::new());
-    let total = wanted.values().sum();
-    let mut looked = Looked::default();
-    let mut bytes = 0;
-    let mut done = stream::iter(wanted)
-        .map(|(checksum, length)| {
-            let read = reader.read(*checksum, usize::try_from(*length).unwrap_or_default(), |block| Ok(block.flaw));
-            async move { (*checksum, *length, read.await) }
-        })
-        .buffer_unordered(options.concurrency.max(1))
+    let mut found = Part::default();
+    let wanted = if selection.is_everything() { None } else { Some(verifier.images_of(&targets).await) };
+    let (images_part, images) = verifier.images(wanted).await;
+    let total = targets.len() as u64;
+    let mut parts = stream::iter(targets)
+        .map(|target| verifier.target(target, &images))
+        // In their order, whichever ends first.
+        .buffered(VOLUMES)
         .boxed();
-    while let Some((checksum, length, read)) = done.next().await {
-        match read {
-            Ok(got) => {
-                looked.stored_bytes += got.stored;
-                if let Some(flaw) = got.value {
-                    looked.bad.insert(checksum, Fault::Flawed(flaw));
-                }
-            }
-            Err(Loss::Fault(fault)) => {
-                looked.bad.insert(checksum, fault);
-            }
-            Err(Loss::Error(error)) => return Err(error),
-        }
-        bytes += length;
-        if let Some(progress) = &options.progress {
-            progress.report(bytes, total);
+    let mut done = 0;
+    while let Some(part) = parts.next().await {
+        found.add(part);
+        done += 1;
+        if let Some(progress) = &verifier.options.volumes {
+            progress.report(done, total);
         }
     }
-    Ok(looked)
+    drop(parts);
+    found.add(images_part);
+    if selection.is_everything() {
+        found.add(verifier.systems().await);
+    }
+    Ok(verifier.report(found, begun))
+}
+
+/// A verification under way.
+struct Verifier {
+    store: Store,
+    catalog: Catalog,
+    options: VerifyOptions,
+    workers: Workers,
+    /// Blocks requested at the same time.
+    turns: Semaphore,
+    /// Configurations held while they are parsed and their lists merged.
+    held: Semaphore,
+    /// Configurations of the volumes whose blocks are held, by which the size of their lists is known beforehand.
+    lists: Semaphore,
+    coverage: Mutex<Coverage>,
+    /// Why the coverage could not be remembered.
+    forgotten: OnceLock<Error>,
+    /// Why the store cannot be written.
+    read_only: OnceLock<Error>,
+    /// Why the store cannot be reached any more, so that nobody waits for it again and again.
+    lost: OnceLock<Error>,
+    bytes_done: AtomicU64,
+    bytes_total: AtomicU64,
+}
+
+impl Verifier {
+    fn new(store: &Store, mut options: VerifyOptions) -> Self {
+        options.concurrency = options.concurrency.max(1);
+        let coverage = std::mem::replace(&mut options.coverage, Coverage::forgetful());
+        Self {
+            store: store.clone(),
+            catalog: Catalog::new(store.clone()),
+            workers: Workers::new(),
+            turns: Semaphore::new(options.concurrency),
+            held: Semaphore::new(HELD_KIB),
+            lists: Semaphore::new(HELD_KIB),
+            coverage: Mutex::new(coverage),
+            forgotten: OnceLock::new(),
+            read_only: OnceLock::new(),
+            lost: OnceLock::new(),
+            bytes_done: AtomicU64::new(0),
+            bytes_total: AtomicU64::new(0),
+            options,
+        }
+    }
+
+    async fn target(&self, target: Target, images: &Images) -> Part {
+        if let Some(error) = self.stopped() {
+            return Part::unchecked(Item::Volume { volume: target.volume }, &error);
+        }
+        match self.volume(&target.volume, target.backups.as_deref(), images).await {
+            Ok(part) => part,
+            Err(error) => {
+                self.note_loss(&error);
+                Part::unchecked(Item::Volume { volume: target.volume }, &error)
+            }
+        }
+    }
+
+    /// Why nothing more is to be looked at, if so.
+    fn stopped(&self) -> Option<Error> {
+        if self.options.cancel.is_cancelled() {
+            return Some(Error::new(Kind::Cancelled, "interrupted before it was looked at"));
+        }
+        self.lost.get().map(|error| error.clone().context("the store was lost before this was looked at"))
+    }
+
+    /// A request is repeated several times before it fails like this; the next would fail as well.
+    fn note_loss(&self, error: &Error) {
+        if matches!(error.kind(), Kind::Unreachable | Kind::Timeout) {
+            let _ = self.lost.set(error.clone());
+        }
+    }
+
+    /// Room for a configuration of that many bytes.
+    async fn room<'s>(&self, semaphore: &'s Semaphore, bytes: u64) -> Option<tokio::sync::SemaphorePermit<'s>> {
+        let kib = usize::try_from(bytes / 1024 + 1).unwrap_or(HELD_KIB).min(HELD_KIB);
+        semaphore.acquire_many(u32::try_from(kib).unwrap_or(u32::MAX)).await.ok()
+    }
+
+    fn expect_bytes(&self, bytes: u64) {
+        self.bytes_total.fetch_add(bytes, Relaxed);
+    }
+
+    fn read_bytes(&self, bytes: u64) {
+        let done = self.bytes_done.fetch_add(bytes, Relaxed) + bytes;
+        if let Some(progress) = &self.options.bytes {
+            progress.report(done, self.bytes_total.load(Relaxed));
+        }
+    }
+
+    fn report(&self, mut found: Part, begun: Instant) -> Report {
+        let bad = found.bad_objects();
+        if let Some(error) = self.read_only.get() {
+            found.notes.insert(0, format!("the volumes were not locked, as the store cannot be written: {error}"));
+        }
+        if let Some(error) = self.forgotten.get() {
+            let note = format!("what was read is not remembered, the next sample reads the same again: {error}");
+            found.notes.insert(0, note);
+        }
+        if found.items.is_empty() && bad.is_empty() {
+            let note = "nothing was found: is the address right, down to the folder that holds backupstore/?";
+            found.notes.push(note.into());
+        }
+        Report {
+            store: self.store.describe(),
+            level: self.options.level.to_string(),
+            verdict: found.verdict(!bad.is_empty()),
+            items: found.items,
+            bad,
+            bad_unnamed: found.bad_unnamed,
+            notes: found.notes,
+            totals: found.totals,
+            covered: found.covered,
+            seconds: begun.elapsed().as_secs_f64(),
+            interrupted: self.options.cancel.is_cancelled(),
+        }
+    }
+}
+
+/// Whether an error says what is wrong with an object (it is missing, damaged, too large), and not that it could not be
+/// looked at.
+fn is_about_the_object(error: &Error) -> bool {
+    matches!(error.kind(), Kind::NotFound | Kind::Damaged | Kind::Invalid)
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use crate::backupstore::{
     Compression,
     codec::pack,
     config::LockType,
-    lock::Lock,
+    layout::{BlockPool, VolumeKeys},
+    lock::{self, Lock},
     testing::{self, Scratch},
 };
 
@@ -13,27 +14,28 @@ const VOLUME: &str = "pvc-legacy";
 /// The first two lists differ only at 4 MiB; the third has one block more, at 14 MiB.
 const BACKUPS: [&str; 3] = ["backup-0000000000001401", "backup-0000000000001402", "backup-0000000000001403"];
 const MIB: u64 = 1 << 20;
+const LEVELS: [Level; 4] = [Level::Meta, Level::Exists, Level::Sample(100), Level::Deep];
+/// Locks that need not settle, as nobody else is there.
+const AT_ONCE: Locking = Locking { settle: Duration::ZERO, patience: Duration::ZERO };
 
-async fn verify(scratch: &Scratch, level: Level) -> VolumeReport {
-    volume(&scratch.store(), VOLUME, None, &VerifyOptions::new(level)).await.unwrap()
+fn only(volume: &str) -> Selection {
+    Selection { volumes: vec![volume.into()], ..Selection::default() }
 }
 
-/// The verdicts by the backups' names.
-fn words(report: &VolumeReport) -> Vec<String> {
-    let word = |verdict: &Verdict| match verdict {
-        Verdict::Whole => "whole".to_owned(),
-        Verdict::Damaged(spoilt) => {
-            let offsets: Vec<u64> = spoilt.iter().flat_map(|block| &block.offsets).map(|offset| offset / MIB).collect();
-            format!("damaged at {offsets:?}")
-        }
-        Verdict::Unusable(error) => format!("unusable: {}", error.kind()),
-        Verdict::InProgress => "in progress".to_owned(),
-        Verdict::Crashed => "crashed".to_owned(),
-        Verdict::Deleted => "deleted".to_owned(),
+async fn verify(scratch: &Scratch, level: Level) -> Report {
+    store(&scratch.store(), &only(VOLUME), VerifyOptions::new(level)).await.unwrap()
+}
+
+/// The verdicts by name, with the places of bad blocks in MiB.
+fn words(report: &Report) -> Vec<String> {
+    let mut items: Vec<_> = report.items.iter().collect();
+    items.sort_by_key(|row| &row.item);
+    let word = |row: &&Row| {
+        let spoils = report.bad.iter().flat_map(|bad| &bad.spoils).filter(|spoils| spoils.item == row.item);
+        let offsets: Vec<u64> = spoils.flat_map(|spoils| &spoils.offsets).map(|offset| offset / MIB).collect();
+        if offsets.is_empty() { row.verdict.to_string() } else { format!("{} at {offsets:?}", row.verdict) }
     };
-    let mut backups: Vec<_> = report.backups.iter().collect();
-    backups.sort_by_key(|(backup, _)| backup);
-    backups.iter().map(|(_, verdict)| word(verdict)).collect()
+    items.iter().map(word).collect()
 }
 
 /// The file of the block a backup has at an offset.
@@ -43,19 +45,34 @@ async fn block(scratch: &Scratch, backup: &str, offset: u64) -> std::path::PathB
     scratch.object(&pool.key(&config.blocks.at(offset).unwrap().checksum))
 }
 
+async fn locks(scratch: &Scratch) -> usize {
+    lock::list(&scratch.store(), &VolumeKeys::new(VOLUME).unwrap()).await.unwrap().len()
+}
+
+#[test]
+fn levels_are_written_as_they_are_read() {
+    for level in [Level::Meta, Level::Exists, Level::Sample(1), Level::Sample(100), Level::Deep] {
+        assert_eq!(level.to_string().parse::<Level>().unwrap(), level);
+    }
+    assert_eq!("sample=5".parse::<Level>().unwrap(), Level::Sample(5));
+    for bad in ["", "Deep", "sample", "sample=", "sample=0%", "sample=101%", "sample=5%%", "sample=-5%", "sample=300"] {
+        assert_eq!(bad.parse::<Level>().unwrap_err().kind(), Kind::Usage, "{bad}");
+    }
+}
+
 #[tokio::test]
 async fn what_longhorn_wrote_is_whole_at_every_level() {
-    let store = testing::fixtures();
-    for level in [Level::Exists, Level::Deep] {
-        for name in ["pvc-legacy", "pvc-empty", "pvc-backed"] {
-            let report = volume(&store, name, None, &VerifyOptions::new(level)).await.unwrap();
-            assert!(report.is_whole() && report.bad.is_empty(), "{name}: {report:?}");
-            assert!(words(&report).iter().all(|word| word == "whole"));
-            assert_eq!(report.stored_bytes > 0, level == Level::Deep && name != "pvc-empty");
-        }
+    for level in LEVELS {
+        let report = store(&testing::fixtures(), &Selection::default(), VerifyOptions::new(level)).await.unwrap();
+        assert_eq!(report.verdict, Verdict::Whole, "{report:?}");
+        assert!(report.bad.is_empty() && report.notes.is_empty(), "{report:?}");
+        assert_eq!(words(&report), ["whole"; 7], "five backups, an image, a system backup");
+        // Each block once, though three backups share some.
+        let read = if level.reads_blocks() { 9 } else { 0 };
+        let totals = report.totals;
+        assert_eq!((totals.blocks, totals.bytes, totals.blocks_read), (9, 18 * MIB, read), "{level}");
+        assert_eq!(totals.stored_bytes_read > 0, level.reads_blocks());
     }
-    let report = volume(&store, VOLUME, None, &VerifyOptions::new(Level::Deep)).await.unwrap();
-    assert_eq!((report.blocks, report.bytes), (5, 10 * MIB), "each block once, though three backups share them");
 }
 
 #[tokio::test]
@@ -79,10 +96,9 @@ async fn every_damage_to_a_shared_block_is_found_and_traced_and_the_rest_is_whol
         fs::write(&path, body).unwrap();
         let report = verify(&scratch, Level::Deep).await;
         assert_eq!(words(&report), ["whole", "damaged at [4]", "damaged at [4]"], "{what}");
-        assert_eq!(report.bad.len(), 1, "{what}");
+        assert_eq!((report.verdict, report.bad.len()), (Verdict::Damaged, 1), "{what}");
         assert!(path.ends_with(&report.bad[0].key), "{what}");
-        assert!(report.bad[0].fault.to_string().contains(said), "{what}: {}", report.bad[0].fault);
-        assert!(!report.is_whole());
+        assert!(report.bad[0].what.contains(said), "{what}: {}", report.bad[0].what);
     }
 }
 
@@ -95,17 +111,19 @@ async fn swapped_and_missing_blocks_are_found() {
     fs::write(&paths[1], &bodies[0]).unwrap();
     let expected = ["damaged at [4]", "whole", "damaged at [14]"];
     assert_eq!(words(&verify(&scratch, Level::Deep).await), expected);
-    assert!(verify(&scratch, Level::Exists).await.is_whole(), "a listing does not show content");
+    let listed = verify(&scratch, Level::Exists).await;
+    assert_eq!(listed.verdict, Verdict::Whole, "a listing does not show content");
 
     fs::remove_file(&paths[0]).unwrap();
     fs::write(&paths[1], "").unwrap();
-    for level in [Level::Exists, Level::Deep] {
+    for level in [Level::Exists, Level::Sample(1), Level::Deep] {
         let report = verify(&scratch, level).await;
-        assert_eq!(words(&report), expected);
-        let faults: Vec<&Fault> = report.bad.iter().map(|bad| &bad.fault).collect();
-        assert_eq!(faults.len(), 2);
-        assert!(faults.contains(&&Fault::Missing) && faults.contains(&&Fault::Empty));
+        assert_eq!(words(&report), expected, "{level}");
+        let whats: Vec<&str> = report.bad.iter().map(|bad| bad.what.as_str()).collect();
+        assert_eq!(whats.len(), 2);
+        assert!(whats.contains(&"it is missing") && whats.contains(&"it is empty"));
     }
+    assert_eq!(verify(&scratch, Level::Meta).await.verdict, Verdict::Whole, "no block is looked at");
 }
 
 #[tokio::test]
@@ -119,26 +137,56 @@ async fn configurations_are_judged_one_by_one() {
     let third = keys.backup(BACKUPS[2]).unwrap();
     for (from, to, word) in [
         ("\"gzip\"", "\"lz4\"", "whole"),
-        ("\"Blocks\":[", "\"Blocks\":[7", "unusable: damaged"),
-        ("pvc-legacy", "pvc-foreign", "unusable: damaged"),
-        ("14680064", "1099511627776", "unusable: damaged"),
+        ("\"gzip\"", "\"zstd\"", "whole"),
+        ("\"Blocks\":[", "\"Blocks\":[7", "damaged"),
+        ("pvc-legacy", "pvc-foreign", "damaged"),
+        ("14680064", "1099511627776", "damaged"),
+        ("\"8388608\"", "\"6291456\"", "damaged"),
     ] {
         let scratch = testing::copy_of_fixtures();
         change(&scratch, &third, from, to);
-        assert_eq!(words(&verify(&scratch, Level::Exists).await), ["whole", "whole", word], "{to}");
+        for level in LEVELS {
+            let report = verify(&scratch, level).await;
+            assert_eq!(words(&report), ["whole", "whole", word], "{to}, {level}");
+            assert_eq!(report.bad.iter().any(|bad| bad.key == third), word != "whole", "{to}, {level}");
+            assert_eq!(report.notes.len(), usize::from(to == "\"zstd\""));
+        }
     }
     let scratch = testing::copy_of_fixtures();
     change(&scratch, &third, "2026-11-22T18:38:59Z", "");
     assert_eq!(words(&verify(&scratch, Level::Exists).await), ["whole", "whole", "crashed"]);
-    let lock = Lock::acquire(&scratch.store(), &keys, LockType::Use, std::time::Duration::ZERO).await.unwrap();
+    let lock = Lock::acquire(&scratch.store(), &keys, LockType::Use, Duration::ZERO).await.unwrap();
     let report = verify(&scratch, Level::Exists).await;
-    assert_eq!(words(&report), ["whole", "whole", "in progress"]);
-    assert!(report.is_whole(), "what is not complete is not damaged");
+    assert_eq!(words(&report), ["whole", "whole", "in-progress"]);
+    assert_eq!(report.verdict, Verdict::Whole, "what is not complete is not damaged");
     lock.release().await.unwrap();
+    // A lock of our own is no sign of a backup being made.
+    let options = VerifyOptions { lock: Some(AT_ONCE), ..VerifyOptions::new(Level::Deep) };
+    let report = store(&scratch.store(), &only(VOLUME), options).await.unwrap();
+    assert_eq!(words(&report), ["whole", "whole", "crashed"]);
 
     fs::remove_file(scratch.object(&keys.config())).unwrap();
     let report = verify(&scratch, Level::Exists).await;
-    assert_eq!(words(&report), ["unusable: not-found", "unusable: not-found", "crashed"]);
+    assert_eq!(words(&report), ["damaged", "damaged", "crashed"]);
+    assert_eq!((report.bad.len(), report.bad[0].key.as_str()), (1, keys.config().as_str()));
+}
+
+#[tokio::test]
+async fn a_lost_latest_backup_is_missed() {
+    let scratch = testing::copy_of_fixtures();
+    let keys = VolumeKeys::new(VOLUME).unwrap();
+    let third = keys.backup(BACKUPS[2]).unwrap();
+    fs::remove_file(scratch.object(&third)).unwrap();
+    let report = verify(&scratch, Level::Meta).await;
+    assert_eq!(
+        (words(&report), report.bad[0].key.as_str()),
+        (vec!["whole".into(), "whole".into(), "damaged".to_owned()], third.as_str())
+    );
+    // While it is deleted, its volume names it for a moment.
+    let lock = Lock::acquire(&scratch.store(), &keys, LockType::Delete, Duration::ZERO).await.unwrap();
+    let report = verify(&scratch, Level::Meta).await;
+    assert_eq!((report.verdict, words(&report).len(), report.notes.len()), (Verdict::Whole, 2, 1), "{report:?}");
+    lock.release().await.unwrap();
 }
 
 #[tokio::test]
@@ -147,23 +195,175 @@ async fn a_damaged_backing_image_spoils_the_volumes_over_it() {
     let pool = BlockPool::backing_images();
     let object = scratch.store().list(pool.prefix()).await.unwrap().remove(0);
     fs::write(scratch.object(&object.key), "damaged").unwrap();
-    let options = VerifyOptions::new(Level::Deep);
-    let report = volume(&scratch.store(), "pvc-backed", None, &options).await.unwrap();
-    let Verdict::Unusable(error) = &report.backups[0].1 else { panic!("{report:?}") };
-    assert_eq!((error.kind(), error.object_name()), (Kind::Damaged, Some(object.key.as_str())));
-    assert!(error.to_string().contains("base8"), "{error}");
-    assert!(volume(&scratch.store(), VOLUME, None, &options).await.unwrap().is_whole());
+    let report = store(&scratch.store(), &only("pvc-backed"), VerifyOptions::new(Level::Deep)).await.unwrap();
+    assert_eq!(words(&report), ["damaged at [4]", "damaged at [4]"], "the backup and the image");
+    assert_eq!((report.bad.len(), &report.bad[0].key), (1, &object.key));
+    assert!(report.items[0].why.as_ref().unwrap().contains("base8"), "{report:?}");
+    assert_eq!(verify(&scratch, Level::Deep).await.verdict, Verdict::Whole, "another volume");
 }
 
 #[tokio::test]
-async fn only_the_named_backups_are_verified() {
+async fn only_what_is_selected_is_verified() {
     let scratch = testing::copy_of_fixtures();
     fs::remove_file(block(&scratch, BACKUPS[2], 14 * MIB).await).unwrap();
-    let only = [BACKUPS[0].to_owned()];
-    let options = VerifyOptions::new(Level::Deep);
-    let report = volume(&scratch.store(), VOLUME, Some(&only), &options).await.unwrap();
-    assert_eq!((words(&report), report.blocks), (vec!["whole".to_owned()], 3));
-    let none = ["b-none".to_owned()];
-    let error = volume(&scratch.store(), VOLUME, Some(&none), &options).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::NotFound);
+    let run = async |volumes: &[&str], backups: &[&str]| {
+        let selection = Selection {
+            volumes: volumes.iter().map(|name| (*name).to_owned()).collect(),
+            backups: backups.iter().map(|name| name.parse().unwrap()).collect(),
+        };
+        store(&scratch.store(), &selection, VerifyOptions::new(Level::Deep)).await
+    };
+    let first = format!("{VOLUME}@{}", BACKUPS[0]);
+    for (volumes, backups, count, blocks) in [
+        (&[][..], &[BACKUPS[0]][..], 1, 3),
+        (&[], &[&first], 1, 3),
+        (&[], &[BACKUPS[0], BACKUPS[1]], 2, 4),
+        (&["pvc-empty"], &[&first], 2, 3),
+        // The image it lies over belongs to it.
+        (&["pvc-backed"], &[], 2, 4),
+    ] {
+        let report = run(volumes, backups).await.unwrap();
+        assert_eq!(report.verdict, Verdict::Whole, "{volumes:?} {backups:?}: {report:?}");
+        assert_eq!((report.items.len(), report.totals.blocks), (count, blocks), "{volumes:?} {backups:?}");
+    }
+    assert_eq!(run(&[VOLUME], &[&first]).await.unwrap().verdict, Verdict::Damaged, "all of the volume");
+    for (volumes, backups) in [
+        (&["pvc-none"][..], &[][..]),
+        (&[], &["b-none"]),
+        (&["pvc-empty"], &[BACKUPS[0]]),
+        (&[], &["pvc-empty@b-none"]),
+    ] {
+        assert_eq!(run(volumes, backups).await.unwrap_err().kind(), Kind::NotFound, "{volumes:?} {backups:?}");
+    }
+    for bad in ["", "@b-1", "pvc-1@", "../x", "pvc-1@a@b"] {
+        assert!(bad.parse::<BackupChoice>().is_err(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_meanwhile_is_no_loss() {
+    let scratch = testing::copy_of_fixtures();
+    let gone = [
+        scratch.object(&VolumeKeys::new(VOLUME).unwrap().backup(BACKUPS[2]).unwrap()),
+        block(&scratch, BACKUPS[2], 14 * MIB).await,
+    ];
+    let delete = gone.clone();
+    // One block after the other, by name: the one that goes is the fourth of five.
+    let bytes = Progress::new(move |_, _| delete.iter().for_each(|path| drop(fs::remove_file(path))));
+    let options = VerifyOptions { concurrency: 1, bytes: Some(bytes), ..VerifyOptions::new(Level::Deep) };
+    let report = store(&scratch.store(), &only(VOLUME), options).await.unwrap();
+    assert!(gone.iter().all(|path| !path.exists()));
+    assert_eq!(words(&report)[..2], ["whole", "whole"]);
+    assert!(report.items.iter().any(|row| row.verdict == Verdict::Deleted), "{report:?}");
+    // The volume's configuration still names it, which a deletion under way would be about to change.
+    assert!(report.bad.iter().all(|bad| !bad.key.contains("/blocks/")), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_neither_whole_nor_damaged() {
+    let scratch = testing::copy_of_fixtures();
+    let path = block(&scratch, BACKUPS[2], 14 * MIB).await;
+    fs::remove_file(&path).unwrap();
+    // Not even root opens a link to itself.
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    for level in [Level::Exists, Level::Sample(100), Level::Deep] {
+        let report = verify(&scratch, level).await;
+        assert_eq!(words(&report), ["whole", "whole", "unchecked"], "{level}");
+        assert_eq!((report.verdict, report.bad.len()), (Verdict::Unchecked, 0));
+        let why = report.items[2].why.as_ref().unwrap();
+        assert!(why.contains("1 block was not looked at") && why.contains(".blk"), "{why}");
+    }
+    // What is damaged is damaged all the same.
+    fs::write(block(&scratch, BACKUPS[0], 4 * MIB).await, "").unwrap();
+    let report = verify(&scratch, Level::Deep).await;
+    assert_eq!(
+        (words(&report), report.verdict),
+        (vec!["damaged at [4]".into(), "whole".into(), "unchecked".to_owned()], Verdict::Damaged)
+    );
+}
+
+#[tokio::test]
+async fn repeated_samples_find_what_a_deep_look_finds() {
+    let scratch = testing::copy_of_fixtures();
+    let path = block(&scratch, BACKUPS[0], 4 * MIB).await;
+    let mut body = fs::read(&path).unwrap();
+    body[60_000] ^= 4;
+    fs::write(&path, body).unwrap();
+    let memory = scratch.path("state/coverage.json");
+    let mut found = 0;
+    let mut read = 0;
+    for run in 1..=4 {
+        let coverage = Coverage::open(&memory, "s").unwrap();
+        let options = VerifyOptions { coverage, ..VerifyOptions::new(Level::Sample(30)) };
+        let report = store(&scratch.store(), &only(VOLUME), options).await.unwrap();
+        found += report.bad.len();
+        read += report.totals.blocks_read;
+        let covered = report.covered.unwrap();
+        assert_eq!((covered.percent, covered.last_full_turn.is_some()), ([30, 60, 90, 0][run - 1], run == 4));
+    }
+    assert!(found >= 1 && (5..10).contains(&read), "{found} found in {read} blocks");
+
+    // A memory that cannot be kept does not spoil the check, and is told.
+    let coverage = Coverage::open(&path.join("below/a/file.json"), "s");
+    assert!(coverage.is_err(), "a file is no folder");
+}
+
+#[tokio::test]
+async fn volumes_are_locked_while_they_are_read_if_the_store_can_be_written() {
+    let scratch = testing::copy_of_fixtures();
+    let keys = VolumeKeys::new(VOLUME).unwrap();
+    let run = async |level: Level, lock: Option<Locking>| {
+        let (seen, place) = (std::sync::Arc::new(AtomicU64::new(0)), scratch.object(&keys.locks()));
+        let count = seen.clone();
+        let bytes = Progress::new(move |_, _| {
+            count.fetch_max(fs::read_dir(&place).map_or(0, Iterator::count) as u64, Relaxed);
+        });
+        let options = VerifyOptions { lock, bytes: Some(bytes), ..VerifyOptions::new(level) };
+        let report = store(&scratch.store(), &only(VOLUME), options).await.unwrap();
+        assert_eq!(report.verdict, Verdict::Whole, "{report:?}");
+        (seen.load(Relaxed), report.notes)
+    };
+    assert_eq!(run(Level::Deep, Some(AT_ONCE)).await, (1, vec![]));
+    assert_eq!(locks(&scratch).await, 0, "it is given back");
+    assert_eq!(run(Level::Deep, None).await, (0, vec![]));
+    run(Level::Exists, Some(AT_ONCE)).await;
+
+    let deletion = Lock::acquire(&scratch.store(), &keys, LockType::Delete, Duration::ZERO).await.unwrap();
+    let (_, notes) = run(Level::Deep, Some(AT_ONCE)).await;
+    assert!(notes.len() == 2 && notes[1].contains("read without a lock"), "{notes:?}");
+    assert_eq!(locks(&scratch).await, 1);
+    deletion.release().await.unwrap();
+
+    // A file where the locks belong.
+    fs::write(scratch.object(keys.locks().trim_end_matches('/')), "").unwrap();
+    let options = VerifyOptions { lock: Some(AT_ONCE), ..VerifyOptions::new(Level::Deep) };
+    let report = store(&scratch.store(), &Selection::default(), options).await.unwrap();
+    assert!(report.notes.iter().any(|note| note.contains("not locked")), "{:?}", report.notes);
+}
+
+#[tokio::test]
+async fn an_interrupted_run_says_what_it_found_and_gives_its_lock_back() {
+    let scratch = testing::copy_of_fixtures();
+    fs::write(block(&scratch, BACKUPS[1], 4 * MIB).await, "").unwrap();
+    let options = VerifyOptions { concurrency: 1, lock: Some(AT_ONCE), ..VerifyOptions::new(Level::Deep) };
+    let cancel = options.cancel.clone();
+    let options = VerifyOptions { bytes: Some(Progress::new(move |_, _| cancel.cancel())), ..options };
+    let report = store(&scratch.store(), &only(VOLUME), options).await.unwrap();
+    assert!(report.interrupted);
+    // The empty block comes first.
+    assert_eq!(words(&report), ["unchecked", "damaged at [4]", "damaged at [4]"]);
+    assert_eq!((report.bad.len(), locks(&scratch).await), (1, 0));
+
+    let options = VerifyOptions::new(Level::Meta);
+    options.cancel.cancel();
+    let error = store(&scratch.store(), &Selection::default(), options).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Cancelled);
+}
+
+#[tokio::test]
+async fn an_empty_store_is_not_called_whole() {
+    let scratch = testing::scratch();
+    let report = store(&scratch.store(), &Selection::default(), VerifyOptions::new(Level::Deep)).await.unwrap();
+    assert_eq!((report.verdict, report.items.len()), (Verdict::Unchecked, 0));
+    assert!(report.notes[0].contains("nothing was found"), "{report:?}");
 }
