@@ -9,6 +9,7 @@ mod restore;
 mod show;
 mod shown;
 mod store;
+mod verify;
 
 use self::store::StoreArgs;
 use super::{Failure, Setting, arguments::Output};
@@ -24,6 +25,7 @@ Examples:
   lhrun backups ls --store s3://longhorn@us-east-1/ --endpoint http://minio.home:9000
   lhrun backups show postgres/data-postgres-0 --store file:///mnt/copy-of-the-bucket
   lhrun backups du -o json
+  lhrun backups verify --level deep
   lhrun backups restore pvc-1 -o volume.img
   lhrun backups files ls pvc-1:/data")]
 pub struct Args {
@@ -42,6 +44,7 @@ enum Command {
     Ls(ls::Args),
     Restore(restore::Args),
     Show(show::Args),
+    Verify(verify::Args),
 }
 
 impl Args {
@@ -52,6 +55,10 @@ impl Args {
 }
 
 pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
+    // What keeps it from opening a store is part of its answer.
+    if let Command::Verify(verify) = &args.command {
+        return verify::run(setting, &args.store, verify);
+    }
     let store = store::open(setting, &args.store)?;
     match &args.command {
         Command::Du(args) => du::run(setting, &store, args),
@@ -60,5 +67,6 @@ pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
         Command::Ls(args) => ls::run(setting, &store, args),
         Command::Restore(args) => restore::run(setting, &store, args),
         Command::Show(args) => show::run(setting, &store, args),
+        Command::Verify(_) => Ok(0),
     }
 }

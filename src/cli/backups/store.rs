@@ -57,6 +57,17 @@ pub fn open(setting: &Setting, args: &StoreArgs) -> Result<Store> {
     }
 }
 
+/// The address of the server of the store that [`open`] opens, where it is known without a cluster: buckets on several
+/// servers may have the same name.
+pub fn endpoint(setting: &Setting, args: &StoreArgs) -> Result<Option<String>> {
+    let config = match args.store.as_deref().map(StoreUrl::parse).transpose()? {
+        Some(StoreUrl::Folder(_)) => return Ok(None),
+        Some(StoreUrl::S3(url)) => Some(setting.config.store_at(&url, args.endpoint.as_deref())?),
+        None => setting.config.store()?,
+    };
+    Ok(args.endpoint.clone().or(config.and_then(|config| config.endpoint)))
+}
+
 async fn of_the_cluster(setting: &Setting) -> Result<Store> {
     let options = ConnectOptions {
         kubeconfig: setting.globals.kubeconfig.clone(),
