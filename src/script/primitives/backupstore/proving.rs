@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rhai::{Dynamic, Map, NativeCallContext, plugin::*};
 use serde_json::json;
 
@@ -12,9 +13,10 @@ use super::{Opened, data, on};
 use crate::{
     Error, Kind, Result,
     backupstore::{
-        BackupRef, Progress,
+        Progress,
         restore::{self, RestoreOptions},
-        verify::{self, Level, Verdict, VerifyOptions, VolumeReport},
+        select,
+        verify::{self, Coverage, Level, Locking, Selection, VerifyOptions},
     },
     script::{Host, RhaiResultOf, convert::Options, primitives::OrThrow},
     terminal::Unit,
@@ -22,23 +24,27 @@ use crate::{
 
 #[export_module]
 pub mod api {
-    /// Reads and hashes every block of a volume's backups; see `verify` with options.
+    /// As `verify` with options, of the whole store, at the level `"exists"`.
     #[rhai_fn(return_raw)]
-    pub fn verify(ctx: NativeCallContext, volume: &str) -> RhaiResultOf<Dynamic> {
-        verified(&ctx, None, volume, Map::new())
+    pub fn verify(ctx: NativeCallContext) -> RhaiResultOf<Dynamic> {
+        verified(&ctx, None, Map::new())
     }
 
-    /// Tells whether the backups of a volume are whole: `#{volume, whole, blocks, bytes, backups, bad}`; `backups` are
-    /// `#{backup, verdict, error, spoilt}` with the verdict `"whole"`, `"damaged"`, `"unusable"`, `"in-progress"`,
-    /// `"crashed"` or `"deleted"`, `bad` are `#{key, fault}`. Options: `level`, `"deep"` (every block is read; the usual one)
-    /// or `"exists"`, and `backups`, the names of some.
+    /// Tells whether backups are whole: `#{verdict, items, bad, notes, totals, …}`, as `lhrun backups verify -o json` prints
+    /// it. `verdict` is `"whole"`, `"damaged"`, or `"unchecked"` when something could not be looked at; each of `items` is
+    /// `#{volume, backup, verdict, why, begun, blocks}`, each of `bad` `#{key, what, spoils}`.
+    ///
+    /// Options: `level` (`"meta"`, `"exists"`, `"sample=N%"` or `"deep"`; `"exists"`), `volumes` and `backups` (names; all),
+    /// `lock` (whether to keep deletions away while blocks are read; `true`), and for samples `coverage`, the file that
+    /// remembers what the ones before have read.
     #[rhai_fn(name = "verify", return_raw)]
-    pub fn verify_with(ctx: NativeCallContext, volume: &str, options: Map) -> RhaiResultOf<Dynamic> {
-        verified(&ctx, None, volume, options)
+    pub fn verify_with(ctx: NativeCallContext, options: Map) -> RhaiResultOf<Dynamic> {
+        verified(&ctx, None, options)
     }
 
-    /// Restores a backup, `"volume@backup"`, to a raw image file that must not exist yet; every block is verified. Gives
-    /// `#{size, bytes, blocks, blocks_read, stored_bytes}`.
+    /// Restores a backup to a raw image file that must not exist yet; every block is verified. The backup is named as for
+    /// `lhrun backups restore`: `"volume"`, `"volume@backup"`, `"namespace/claim@3d"`. Gives
+    /// `#{volume, backup, size, bytes, blocks, blocks_read, stored_bytes}`.
     #[rhai_fn(return_raw)]
     pub fn restore(ctx: NativeCallContext, backup: &str, file: &str) -> RhaiResultOf<Dynamic> {
         restored(&ctx, None, backup, file, Map::new())
@@ -52,19 +58,14 @@ pub mod api {
 
     /// As `backupstore::verify`, on a store opened with `backupstore::open`.
     #[rhai_fn(global, name = "verify", return_raw)]
-    pub fn store_verify(ctx: NativeCallContext, store: &mut Opened, volume: &str) -> RhaiResultOf<Dynamic> {
-        verified(&ctx, Some(store), volume, Map::new())
+    pub fn store_verify(ctx: NativeCallContext, store: &mut Opened) -> RhaiResultOf<Dynamic> {
+        verified(&ctx, Some(store), Map::new())
     }
 
     /// As `backupstore::verify`, on a store opened with `backupstore::open`.
     #[rhai_fn(global, name = "verify", return_raw)]
-    pub fn store_verify_with(
-        ctx: NativeCallContext,
-        store: &mut Opened,
-        volume: &str,
-        options: Map,
-    ) -> RhaiResultOf<Dynamic> {
-        verified(&ctx, Some(store), volume, options)
+    pub fn store_verify_with(ctx: NativeCallContext, store: &mut Opened, options: Map) -> RhaiResultOf<Dynamic> {
+        verified(&ctx, Some(store), options)
     }
 
     /// As `backupstore::restore`, on a store opened with `backupstore::open`.
@@ -91,53 +92,35 @@ pub mod api {
     }
 }
 
-fn verified(ctx: &NativeCallContext, store: Option<&Opened>, volume: &str, options: Map) -> RhaiResultOf<Dynamic> {
-    let (level, only) = wishes(options).or_throw(ctx)?;
-    let progress = Some(shown(ctx, &format!("verifying {volume}")));
-    let options = VerifyOptions { progress, ..VerifyOptions::new(level) };
+fn verified(ctx: &NativeCallContext, store: Option<&Opened>, options: Map) -> RhaiResultOf<Dynamic> {
+    let (selection, coverage, options) = wishes(options).or_throw(ctx)?;
+    let bytes = Some(shown(ctx, "verifying backups"));
     on(ctx, store, |store| async move {
-        let report = verify::volume(&store, volume, only.as_deref(), &options).await?;
-        data(&told(&report))
-    })
-}
-
-fn wishes(options: Map) -> Result<(Level, Option<Vec<String>>)> {
-    let mut options = Options::new("backupstore::verify", options);
-    let level = match options.text("level")?.as_deref() {
-        None | Some("deep") => Level::Deep,
-        Some("exists") => Level::Exists,
-        Some(other) => {
-            return Err(Error::new(Kind::Script, format!("backupstore::verify: there is no level {other:?}"))
-                .hint("it is \"deep\" or \"exists\""));
-        }
-    };
-    let only = options.texts("backups")?;
-    options.finish()?;
-    Ok((level, only))
-}
-
-fn told(report: &VolumeReport) -> serde_json::Value {
-    let backups = report.backups.iter().map(|(backup, verdict)| {
-        let (word, error, spoilt) = match verdict {
-            Verdict::Whole => ("whole", None, &[][..]),
-            Verdict::Damaged(spoilt) => ("damaged", None, spoilt.as_slice()),
-            Verdict::Unusable(error) => ("unusable", Some(error.to_string()), &[][..]),
-            Verdict::InProgress => ("in-progress", None, &[][..]),
-            Verdict::Crashed => ("crashed", None, &[][..]),
-            Verdict::Deleted => ("deleted", None, &[][..]),
+        let coverage = match coverage {
+            Some(file) => Coverage::open(file.as_ref(), &store.describe())?,
+            None => Coverage::forgetful(),
         };
-        let spoilt: Vec<_> = spoilt.iter().map(|bad| json!({"key": bad.key, "offsets": bad.offsets})).collect();
-        json!({"backup": backup.backup, "verdict": word, "error": error, "spoilt": spoilt})
-    });
-    let bad = report.bad.iter().map(|bad| json!({"key": bad.key, "fault": bad.fault.to_string()}));
-    json!({
-        "volume": report.volume,
-        "whole": report.is_whole(),
-        "blocks": report.blocks,
-        "bytes": report.bytes,
-        "backups": backups.collect::<Vec<_>>(),
-        "bad": bad.collect::<Vec<_>>(),
+        let options = VerifyOptions { coverage, bytes, ..options };
+        data(&verify::store(&store, &selection, options).await?)
     })
+}
+
+fn wishes(options: Map) -> Result<(Selection, Option<String>, VerifyOptions)> {
+    let mut options = Options::new("backupstore::verify", options);
+    let level = options.text("level")?.map_or(Ok(Level::Exists), |level| level.parse())?;
+    let backups = options.texts("backups")?.unwrap_or_default();
+    let selection = Selection {
+        volumes: options.texts("volumes")?.unwrap_or_default(),
+        backups: backups.iter().map(|backup| backup.parse()).collect::<Result<_>>()?,
+    };
+    let coverage = options.text("coverage")?;
+    let lock = options.flag("lock")?.unwrap_or(true).then(Locking::default);
+    options.finish()?;
+    if matches!(level, Level::Sample(_)) && coverage.is_none() {
+        return Err(Error::new(Kind::Script, "backupstore::verify: a sample needs the option `coverage`")
+            .hint("name a file that remembers what is read, or each sample reads the same blocks"));
+    }
+    Ok((selection, coverage, VerifyOptions { lock, ..VerifyOptions::new(level) }))
 }
 
 fn restored(
@@ -150,12 +133,16 @@ fn restored(
     let mut wishes = Options::new("backupstore::restore", options);
     let overwrite = wishes.flag("overwrite").or_throw(ctx)?.unwrap_or(false);
     wishes.finish().or_throw(ctx)?;
-    let of = named(backup).or_throw(ctx)?;
-    let progress = Some(shown(ctx, &format!("restoring {of}")));
+    let progress = Some(shown(ctx, &format!("restoring {backup}")));
     let options = RestoreOptions { overwrite, progress, ..RestoreOptions::default() };
-    let restored = on(ctx, store, |store| async move { restore::to_file(&store, &of, file, options).await })?;
-    Host::of(ctx).run().change(format!("restored {backup} to the file {file}"));
+    let (of, restored) = on(ctx, store, |store| async move {
+        let of = select::backup(&store, backup, Timestamp::now()).await?.backup;
+        Ok((of.clone(), restore::to_file(&store, &of, file, options).await?))
+    })?;
+    Host::of(ctx).run().change(format!("restored {of} to the file {file}"));
     data(&json!({
+        "volume": of.volume,
+        "backup": of.backup,
         "size": restored.size,
         "bytes": restored.bytes,
         "blocks": restored.blocks,
@@ -163,14 +150,6 @@ fn restored(
         "stored_bytes": restored.stored_bytes,
     }))
     .or_throw(ctx)
-}
-
-/// `volume@backup`.
-fn named(backup: &str) -> Result<BackupRef> {
-    let (volume, name) = backup.split_once('@').ok_or_else(|| {
-        Error::new(Kind::Script, format!("{backup:?} does not name a backup")).hint("write it as \"volume@backup\"")
-    })?;
-    BackupRef::new(volume, name)
 }
 
 /// Shows the bytes done while it goes on.

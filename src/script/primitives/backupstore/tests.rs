@@ -42,8 +42,12 @@ fn the_configured_store_and_an_opened_one_tell_the_same() {
         ("usage(\"pvc-legacy\").backups.len", json!(3)),
         ("locks()", json!([])),
         ("locks(\"pvc-legacy\")", json!([])),
-        ("verify(\"pvc-legacy\").backups.map(|b| b.verdict)", json!(["whole", "whole", "whole"])),
-        ("verify(\"pvc-legacy\", #{level: \"exists\", backups: [\"backup-0000000000001403\"]}).blocks", json!(4)),
+        ("verify().verdict", json!("whole")),
+        (
+            "verify(#{level: \"deep\", lock: false, volumes: [\"pvc-legacy\"]}).items.map(|i| i.verdict)",
+            json!(["whole", "whole", "whole"]),
+        ),
+        ("verify(#{backups: [\"pvc-legacy@backup-0000000000001403\"]}).totals.blocks", json!(4)),
         ("url()", json!(Store::folder(fixtures()).unwrap().describe())),
     ] {
         assert_eq!(run(&host, &format!("backupstore::{call}")), expected, "{call}");
@@ -72,9 +76,10 @@ fn what_goes_wrong_is_explained() {
         ("backupstore::backup(\"pvc-legacy\", \"../x\")", Kind::Invalid, "is not the name of a backup"),
         ("backupstore::usage(\"pvc-none\")", Kind::NotFound, "there is no volume pvc-none"),
         ("backupstore::locks(\"pvc-none\")", Kind::NotFound, "there is no volume pvc-none"),
-        ("backupstore::verify(\"pvc-legacy\", #{level: \"some\"})", Kind::Script, "no level \"some\""),
-        ("backupstore::verify(\"pvc-legacy\", #{lebel: \"deep\"})", Kind::Script, "no option `lebel`"),
-        ("backupstore::restore(\"pvc-legacy\", \"/tmp/x\")", Kind::Script, "does not name a backup"),
+        ("backupstore::verify(#{level: \"some\"})", Kind::Usage, "no level of verification"),
+        ("backupstore::verify(#{lebel: \"deep\"})", Kind::Script, "no option `lebel`"),
+        ("backupstore::verify(#{level: \"sample=9%\"})", Kind::Script, "needs the option `coverage`"),
+        ("backupstore::restore(\"pvc-legcay\", \"/tmp/x\")", Kind::NotFound, "no volume pvc-legcay"),
         ("backupstore::open(\"file://relative\")", Kind::Usage, "full path"),
         ("backupstore::open(#{endpoint: \"http://x\"})", Kind::Script, "`url` is missing"),
         ("backupstore::open(#{url: \"file:///tmp\", endpoint: \"http://x\"})", Kind::Script, "`endpoint`"),
