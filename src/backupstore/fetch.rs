@@ -6,7 +6,7 @@ use super::{
     block::Checksum,
     codec::{Fault, Unpacked, max_stored, unpack},
     layout::BlockPool,
-    workers::Workers,
+    workers::{Buffers, Workers},
 };
 use crate::{Error, Kind, Result, objectstore::Store};
 
@@ -49,6 +49,8 @@ pub struct BlockReader {
     store: Store,
     pool: BlockPool,
     workers: Workers,
+    /// For the stored form of blocks.
+    bodies: Buffers,
 }
 
 impl Deref for BlockReader {
@@ -62,7 +64,7 @@ impl Deref for BlockReader {
 impl BlockReader {
     /// Reads from that pool with those workers.
     pub fn new(store: Store, pool: BlockPool, workers: Workers) -> Self {
-        Self { store, pool, workers }
+        Self { store, pool, workers, bodies: Buffers::default() }
     }
 
     /// Gets the block with that checksum and `length` raw bytes, and hands its verified content to `then` on a worker.
@@ -88,15 +90,21 @@ impl BlockReader {
         T: Send + 'static,
         F: FnOnce(&Unpacked<'_>) -> Result<T> + Send + 'static,
     {
-        let body = match self.store.get_limited(&self.pool.key(&checksum), max_stored(length as u64)).await {
-            Ok(body) => body,
+        let mut body = self.bodies.take();
+        match self.store.get_into(&self.pool.key(&checksum), max_stored(length as u64), &mut body).await {
+            Ok(()) => {}
             Err(error) if error.kind() == Kind::NotFound => return Ok(Err((Fault::Missing, then))),
             Err(error) if error.kind() == Kind::Invalid => return Ok(Err((Fault::TooLarge, then))),
             Err(error) => return Err(Loss::Error(error)),
-        };
-        let work = move |buffer: &mut [u8]| match unpack(&body, &checksum, buffer) {
-            Ok(unpacked) => then(&unpacked).map(|value| Ok(Got { value, stored: body.len() as u64 })),
-            Err(fault) => Ok(Err((fault, then))),
+        }
+        let bodies = self.bodies.clone();
+        let work = move |buffer: &mut [u8]| {
+            let outcome = match unpack(&body, &checksum, buffer) {
+                Ok(unpacked) => then(&unpacked).map(|value| Ok(Got { value, stored: body.len() as u64 })),
+                Err(fault) => Ok(Err((fault, then))),
+            };
+            bodies.give(body);
+            outcome
         };
         self.workers.run(length, work).await.map_err(Loss::Error)
     }

@@ -6,18 +6,35 @@ use tokio::sync::Semaphore;
 
 use crate::Result;
 
+/// Buffers that are used again, so that the memory of each block need not be got anew. There come to be as many as were
+/// ever in use at once.
+#[derive(Clone, Debug, Default)]
+pub struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Buffers {
+    /// One that holds anything.
+    pub fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Puts one back.
+    pub fn give(&self, buffer: Vec<u8>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
 /// Works on as many blocks at once as there are processors, in buffers that are used again.
 #[derive(Clone, Debug)]
 pub struct Workers {
     turns: Arc<Semaphore>,
-    buffers: Arc<Mutex<Vec<Vec<u8>>>>,
+    buffers: Buffers,
 }
 
 impl Workers {
     /// One worker for each processor.
     pub fn new() -> Self {
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { turns: Arc::new(Semaphore::new(processors)), buffers: Arc::default() }
+        Self { turns: Arc::new(Semaphore::new(processors)), buffers: Buffers::default() }
     }
 
     /// Waits for a worker and runs `work` on it, with a buffer of that length, which holds anything.
@@ -31,10 +48,10 @@ impl Workers {
         super::blocking(move || {
             // Given back at the end of the work, not of the waiting for it, which may be given up.
             let _turn = turn;
-            let mut buffer = buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+            let mut buffer = buffers.take();
             buffer.resize(length, 0);
             let outcome = work(&mut buffer);
-            buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+            buffers.give(buffer);
             outcome
         })
         .await

@@ -87,9 +87,16 @@ impl Folder {
         .await
     }
 
-    pub(super) async fn get(&self, key: &str, range: Option<Range<u64>>, max_bytes: u64) -> Result<Bytes> {
-        let (folder, key) = (self.clone(), key.to_owned());
-        blocking(move || {
+    /// The object or a part of it, at most `max_bytes` long, in place of what the buffer held.
+    pub(super) async fn get(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        max_bytes: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        let (folder, key, mut bytes) = (self.clone(), key.to_owned(), std::mem::take(buffer));
+        *buffer = blocking(move || {
             let broken = |error| fault("reading", &key, error);
             let mut file = File::open(folder.existing(&key)?).map_err(broken)?;
             let size = file.metadata().map_err(broken)?.len();
@@ -106,11 +113,13 @@ impl Folder {
                 return Err(too_large(&key, &folder.describe(), max_bytes));
             }
             file.seek(SeekFrom::Start(wanted.start)).map_err(broken)?;
-            let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+            bytes.clear();
+            bytes.reserve_exact(usize::try_from(length).unwrap_or_default());
             file.take(length).read_to_end(&mut bytes).map_err(broken)?;
-            Ok(bytes.into())
+            Ok(bytes)
         })
-        .await
+        .await?;
+        Ok(())
     }
 
     pub(super) async fn put(&self, key: &str, body: Bytes) -> Result<()> {

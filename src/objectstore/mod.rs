@@ -179,10 +179,18 @@ impl Store {
     /// The whole object if it has at most `max_bytes`. A larger one is `invalid`; no more than that is ever read,
     /// whatever length the server announces.
     pub async fn get_limited(&self, key: &str, max_bytes: u64) -> Result<Bytes> {
+        let mut buffer = Vec::new();
+        self.get_into(key, max_bytes, &mut buffer).await?;
+        Ok(buffer.into())
+    }
+
+    /// [`get_limited`](Self::get_limited) into a buffer, in place of what it held, so that many objects can be read in
+    /// the same memory. It grows by what the object needs, not in advance.
+    pub async fn get_into(&self, key: &str, max_bytes: u64, buffer: &mut Vec<u8>) -> Result<()> {
         check_key(key)?;
         match &self.backend {
-            Backend::S3(bucket) => bucket.get(key, None, max_bytes).await,
-            Backend::Folder(folder) => folder.get(key, None, max_bytes).await,
+            Backend::S3(bucket) => bucket.get(key, None, max_bytes, buffer).await,
+            Backend::Folder(folder) => folder.get(key, None, max_bytes, buffer).await,
         }
     }
 
@@ -193,10 +201,12 @@ impl Store {
             return Ok(Bytes::new());
         }
         let length = range.end - range.start;
+        let mut buffer = Vec::new();
         match &self.backend {
-            Backend::S3(bucket) => bucket.get(key, Some(range), length).await,
-            Backend::Folder(folder) => folder.get(key, Some(range), length).await,
-        }
+            Backend::S3(bucket) => bucket.get(key, Some(range), length, &mut buffer).await,
+            Backend::Folder(folder) => folder.get(key, Some(range), length, &mut buffer).await,
+        }?;
+        Ok(buffer.into())
     }
 
     /// Writes the object as one request; it is there whole or not at all.

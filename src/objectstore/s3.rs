@@ -17,7 +17,7 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{
     StreamExt,
     stream::{self, BoxStream},
@@ -212,8 +212,15 @@ impl Bucket {
         }
     }
 
-    /// The object or a part of it, at most `max_bytes` long. A body that breaks off is asked for again.
-    pub(super) async fn get(&self, key: &str, range: Option<Range<u64>>, max_bytes: u64) -> Result<Bytes> {
+    /// The object or a part of it, at most `max_bytes` long, in place of what the buffer held. A body that breaks off
+    /// is asked for again.
+    pub(super) async fn get(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        max_bytes: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
         let header = range.map(|range| format!("bytes={}-{}", range.start, range.end - 1));
         let mut attempt = 1;
         loop {
@@ -231,7 +238,10 @@ impl Bucket {
             if announced > max_bytes {
                 return Err(too_large(key, &self.describe(), max_bytes));
             }
-            match self.collect(answer.body, key, announced, max_bytes).await {
+            // An announced length is a claim: it may save growing the buffer, but only so far.
+            buffer.clear();
+            buffer.reserve_exact(usize::try_from(announced.min(32 << 20)).unwrap_or_default());
+            match self.collect(answer.body, key, max_bytes, buffer).await {
                 Err(error) if error.kind() == Kind::Unreachable && attempt < ATTEMPTS => {
                     tracing::debug!(key, attempt, %error, "reading again");
                     tokio::time::sleep(BACKOFF * (1 << (attempt - 1)) / 2).await;
@@ -242,21 +252,18 @@ impl Bucket {
         }
     }
 
-    async fn collect(&self, mut body: ByteStream, key: &str, announced: u64, max_bytes: u64) -> Result<Bytes> {
-        // An announced length is a claim: it may save growing the buffer, but only so far.
-        let capacity = usize::try_from(announced.min(32 << 20)).unwrap_or_default();
-        let mut bytes = BytesMut::with_capacity(capacity);
+    async fn collect(&self, mut body: ByteStream, key: &str, max_bytes: u64, buffer: &mut Vec<u8>) -> Result<()> {
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| {
-                let text = format!("reading {key} in {}: it broke off after {} bytes", self.describe(), bytes.len());
+                let text = format!("reading {key} in {}: it broke off after {} bytes", self.describe(), buffer.len());
                 Error::new(Kind::Unreachable, text).object(key).source(error)
             })?;
-            if (bytes.len() + chunk.len()) as u64 > max_bytes {
+            if (buffer.len() + chunk.len()) as u64 > max_bytes {
                 return Err(too_large(key, &self.describe(), max_bytes));
             }
-            bytes.extend_from_slice(&chunk);
+            buffer.extend_from_slice(&chunk);
         }
-        Ok(bytes.freeze())
+        Ok(())
     }
 
     pub(super) async fn put(&self, key: &str, body: Bytes) -> Result<()> {

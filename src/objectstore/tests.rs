@@ -37,6 +37,18 @@ async fn absent_and_too_large_objects_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_buffer_is_used_again_and_grows_only_as_needed() {
+    let (_root, store) = folder();
+    store.put("long", Bytes::from(vec![1; 5000])).await.unwrap();
+    store.put("short", Bytes::from_static(b"12345")).await.unwrap();
+    let mut buffer = b"what it held".to_vec();
+    store.get_into("long", 5000, &mut buffer).await.unwrap();
+    assert_eq!((buffer.as_slice(), buffer.capacity()), (&[1; 5000][..], 5000));
+    store.get_into("short", 5000, &mut buffer).await.unwrap();
+    assert_eq!((buffer.as_slice(), buffer.capacity()), (&b"12345"[..], 5000));
+}
+
+#[tokio::test]
 async fn keys_cannot_leave_the_folder() {
     let (root, store) = folder();
     let outside = tempfile::tempdir().unwrap();
@@ -112,6 +124,15 @@ async fn a_body_longer_than_announced_or_allowed_is_cut() {
     assert_eq!(error.kind(), Kind::Invalid, "{error}");
 }
 
+#[tokio::test]
+async fn a_body_that_broke_off_is_read_from_its_start_again() {
+    let endpoint = answering_in_turn(&[
+        "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n1234",
+        "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nabcdefgh",
+    ]);
+    assert_eq!(bucket(&endpoint).get("key").await.unwrap(), "abcdefgh");
+}
+
 #[cfg(feature = "sandbox")]
 #[tokio::test]
 async fn a_server_is_trusted_by_the_ca_given() {
@@ -169,15 +190,21 @@ fn config(endpoint: &str) -> StoreConfig {
 
 /// A server that answers every connection with the same words.
 fn answering(words: &'static str) -> String {
+    answering_in_turn(&[words])
+}
+
+/// A server that has an answer for each connection, the last one for all further ones.
+fn answering_in_turn(words: &[&'static str]) -> String {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let words = words.to_vec();
     std::thread::spawn(move || {
-        for stream in listener.incoming() {
+        for (turn, stream) in listener.incoming().enumerate() {
             let Ok(mut stream) = stream else { return };
             let mut request = [0; 8192];
             drop(stream.read(&mut request));
-            drop(stream.write_all(words.as_bytes()));
+            drop(stream.write_all(words[turn.min(words.len() - 1)].as_bytes()));
         }
     });
     format!("http://{address}")
