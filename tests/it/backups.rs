@@ -231,7 +231,7 @@ fn a_bucket_is_looked_at_with_and_without_its_cluster() {
         let store = backupstore::open(#{{url: "{store}", endpoint: "{}", access_key: "{}", secret_key: "{}"}});
         check::equal("volumes", store.volumes().map(|v| v.volume), ["pvc-backed", "pvc-empty", "pvc-legacy"]);
         check::equal("of the cluster", backupstore::volumes().len(), 3);
-        check::equal("whole", backupstore::verify("pvc-legacy", #{{level: "deep"}}).whole, true);
+        check::equal("whole", backupstore::verify(#{{level: "deep", volumes: ["pvc-legacy"]}}).verdict, "whole");
         "#,
         s3.endpoint, s3.access_key, s3.secret_key
     );
