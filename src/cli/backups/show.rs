@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     Error, Kind, Result,
     backupstore::{
-        BackupRef, Catalog,
+        Catalog,
         claim::KubernetesStatus,
         overview::{VolumeDetail, VolumeView},
         select,
@@ -30,10 +31,12 @@ use crate::{
 Examples:
   lhrun backups show postgres/data-postgres-0
   lhrun backups show pvc-0b3a7c1e@backup-0123456789abcdef
+  lhrun backups show postgres/data-postgres-0@3d
   lhrun backups show system:weekly-1
   lhrun backups show image:debian-base")]
 pub struct Args {
-    /// VOLUME, VOLUME@BACKUP, system:NAME or image:NAME; a volume by its name or as namespace/claim
+    /// VOLUME, VOLUME@BACKUP, system:NAME or image:NAME; a volume by its name or as namespace/claim, a backup by its name,
+    /// as latest, or by a time, as for `restore`
     #[arg(value_name = "WHAT")]
     what: String,
 }
@@ -87,10 +90,7 @@ pub fn run(setting: &Setting, store: &Store, args: &Args) -> Result<u8, Failure>
     if let Some(name) = args.what.strip_prefix("image:") {
         return image(setting, &catalog, name);
     }
-    match args.what.split_once('@') {
-        Some((volume, name)) => backup(setting, &catalog, volume, name),
-        None => volume(setting, &catalog, &args.what),
-    }
+    if args.what.contains('@') { backup(setting, store, &args.what) } else { volume(setting, &catalog, &args.what) }
 }
 
 fn volume(setting: &Setting, catalog: &Catalog, name: &str) -> Result<u8, Failure> {
@@ -130,14 +130,11 @@ fn volume(setting: &Setting, catalog: &Catalog, name: &str) -> Result<u8, Failur
     Ok(0)
 }
 
-fn backup(setting: &Setting, catalog: &Catalog, volume: &str, name: &str) -> Result<u8, Failure> {
+fn backup(setting: &Setting, store: &Store, reference: &str) -> Result<u8, Failure> {
     let of = store::look(setting, "reading the backup", async {
-        let volume = select::volume(catalog, volume).await?;
-        let of = BackupRef::new(volume, name)?;
-        catalog.one(&of).await?.ok_or_else(|| {
-            Error::new(Kind::NotFound, format!("there is no backup {name} of volume {}", of.volume))
-                .hint(format!("`lhrun backups ls {}` lists those there are", of.volume))
-        })
+        let of = select::backup(store, reference, Timestamp::now()).await?.backup;
+        let deleted = || Error::new(Kind::NotFound, format!("{of} was deleted just now"));
+        Catalog::new(store.clone()).one(&of).await?.ok_or_else(deleted)
     })?;
     let view = BackupView::of(&of);
     if setting.is_for_programs() {
