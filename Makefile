@@ -18,6 +18,17 @@ test: test-packages ## Install what the tests need and run all of them: format, 
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then $(CARGO) clippy --locked --all-targets -- -D warnings; else echo "WARNING: clippy is not installed: lints were NOT checked" >&2; fi
 	$(CARGO) test --locked
 
+FUZZ_SECONDS ?= 20
+FUZZ_SEEDS = tests/fixtures/longhorn
+.PHONY: fuzz
+fuzz: ## Feed arbitrary bytes to each parser for FUZZ_SECONDS (20)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	@for target in $$(sed -n 's/^name = "\([a-z_]*\)"$$/\1/p' fuzz/Cargo.toml); do \
+		mkdir -p fuzz/corpus/$$target && \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --dev -s none $$target fuzz/corpus/$$target $(FUZZ_SEEDS) -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=1024 -timeout=10 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
+
 .PHONY: demo-packages test-packages
 demo-packages:
 	@.ci/packages initdb=postgresql mke2fs=e2fsprogs setpriv=util-linux cc=build-essential

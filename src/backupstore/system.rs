@@ -155,7 +155,7 @@ pub async fn read(store: &Store, version: &str, name: &str) -> Result<SystemBund
             let why = format!("its SHA-256 is {checksum}, its configuration says {}", config.checksum);
             return Err(damaged(&key, why));
         }
-        let files = unpack(&body).map_err(|why| damaged(&key, why))?;
+        let files = unpack(&key, &body)?;
         let metadata = match files.get("metadata.yaml") {
             Some(text) => parse_yaml(text).map_err(|why| damaged(&key, format!("metadata.yaml: {why}")))?,
             None => Metadata::default(),
@@ -165,8 +165,15 @@ pub async fn read(store: &Store, version: &str, name: &str) -> Result<SystemBund
     .await
 }
 
-/// The text files of an archive by path, without its top folder.
-fn unpack(body: &[u8]) -> Result<BTreeMap<String, String>, String> {
+/// The text files of the archive at that key by path, without its top folder.
+///
+/// # Errors
+/// `damaged`, naming the key, as [`read`].
+pub fn unpack(key: &str, body: &[u8]) -> Result<BTreeMap<String, String>> {
+    text_files(body).map_err(|why| damaged(key, why))
+}
+
+fn text_files(body: &[u8]) -> Result<BTreeMap<String, String>, String> {
     let mut archive = ZipArchive::new(Cursor::new(body)).map_err(|error| format!("it is no archive: {error}"))?;
     if archive.len() > MAX_FILES {
         return Err(format!("it has {} files", archive.len()));
