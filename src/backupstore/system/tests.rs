@@ -151,12 +151,12 @@ async fn yaml_that_explodes_or_is_none_is_damaged() {
 proptest! {
     #[test]
     fn any_bytes_are_unpacked_without_panic(body in proptest::collection::vec(any::<u8>(), 0..300), at in 0usize..40_000) {
-        let _ = unpack(&body);
+        let _ = unpack("archive", &body);
         let mut real = real();
         let end = real.len().min(at + body.len());
         if at < end {
             real[at..end].copy_from_slice(&body[..end - at]);
         }
-        let _ = unpack(&real);
+        let _ = unpack("archive", &real);
     }
 }
