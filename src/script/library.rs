@@ -9,9 +9,9 @@ use std::{
     thread::{self, ThreadId},
 };
 
-use rhai::{AST, Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
+use rhai::{AST, Engine, EvalAltResult, Module, ModuleResolver, Position, Shared};
 
-use super::{RhaiResultOf, embedded, fault, host::Sources};
+use super::{RhaiResultOf, embedded, fault, host::Sources, module};
 use crate::{Error, Kind, Result, terminal::suggest::did_you_mean};
 
 /// How the copies in the binary are called in messages.
@@ -140,7 +140,7 @@ impl Resolver {
 
     fn load(&self, engine: &Engine, document: Document) -> RhaiResultOf<Shared<Module>> {
         let ast = compile(engine, &self.sources, document)?;
-        Module::eval_ast_as_new(Scope::new(), &ast, engine).map(Shared::new)
+        module::of(&ast, engine).map(Shared::new)
     }
 }
 
@@ -236,6 +236,25 @@ mod tests {
             let error = eval(library.clone(), &format!("import \"{path}\" as x; x::name()")).unwrap_err();
             assert!(!error.contains("secret\n"), "{error}");
         }
+    }
+
+    #[test]
+    fn functions_of_one_name_in_two_scripts_are_not_mixed_up() {
+        let app = |name: &str| {
+            format!(
+                "const NAME = \"{name}\"; import \"lib\" as lib; \
+                     fn verify(x) {{ lib::shown(baseline(x)) }} fn baseline(x) {{ `${{NAME}} ${{x}}` }}"
+            )
+        };
+        let (a, b) = (app("a"), app("b"));
+        let lib = "fn shown(text) { baseline(text) } fn baseline(text) { `<${text}>` }";
+        let check = "fn verify(path) { import path as app; app::verify(1) }";
+        let files = [("a.rhai", a.as_str()), ("b.rhai", &b), ("lib.rhai", lib), ("check.rhai", check)];
+        let folder = folder(&files);
+        let script = "import \"check\" as check; let said = \"\"; \
+                      for n in 0..3 { said += check::verify(\"a\") + check::verify(\"b\"); } said";
+        let said = eval(Library::of_folder(folder.path()), script).unwrap();
+        assert_eq!(said, "<a 1><b 1>".repeat(3));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod fault;
 pub mod host;
 pub mod library;
 pub mod lint;
+mod module;
 mod outline;
 mod parameters;
 
