@@ -33,17 +33,20 @@ fuzz: ## Feed arbitrary bytes to each parser for FUZZ_SECONDS (20)
 demo-packages:
 	@.ci/packages initdb=postgresql mke2fs=e2fsprogs setpriv=util-linux cc=build-essential
 test-packages:
-	@.ci/packages initdb=postgresql mke2fs=e2fsprogs setpriv=util-linux cc=build-essential rclone=rclone
+	@.ci/packages initdb=postgresql mke2fs=e2fsprogs setpriv=util-linux cc=build-essential rclone=rclone \
+		mariadbd=mariadb-server-core mariadb=mariadb-client-core redis-server=redis-server sqlite3=sqlite3
 	@command -v kubectl >/dev/null || echo "WARNING: kubectl is not installed: the kubectl transcript will NOT be run" >&2
 
 # The operator's own cluster. `KUBECONFIG`, lhrun.toml and the runbooks' parameters say which and how.
-.PHONY: drill backup-cluster-state restore-cluster verify-cluster
+.PHONY: drill backup-cluster-state teardown-gate restore-cluster verify-cluster
 drill: ## Run the disaster drill on the cluster of lhrun.toml (destroys it; asks first)
 	$(LHRUN) runbooks/dr-drill.rhai
 backup-cluster-state: ## Back up every volume, export the cluster's state, and take a system backup
 	$(LHRUN) runbooks/backup-now.rhai
 	$(LHRUN) runbooks/export-state.rhai
 	$(LHRUN) runbooks/system-backup.rhai
+teardown-gate: ## Refuse unless everything on the cluster can be brought back
+	$(LHRUN) runbooks/teardown-gate.rhai
 restore-cluster: ## Restore every volume into a fresh cluster
 	$(LHRUN) runbooks/full-restore.rhai
 verify-cluster: ## Show that what was backed up is there

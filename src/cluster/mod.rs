@@ -9,6 +9,7 @@ mod exec;
 #[cfg(test)]
 pub(crate) mod fake;
 mod fault;
+mod helm;
 mod jsonpath;
 mod kinds;
 mod logs;
@@ -29,6 +30,7 @@ pub use apply::{Applied, ApplyOptions, Change};
 pub use connect::ConnectOptions;
 pub use events::Event;
 pub use exec::{ExecOptions, ExecOutput};
+pub use helm::HelmRelease;
 pub use kinds::{ApiKind, KindIndex};
 pub use logs::LogOptions;
 pub use objects::{DeleteOptions, ListOptions, PatchKind, Propagation};

@@ -16,4 +16,5 @@ mod lab;
 mod repl;
 mod restore;
 mod restore_image;
+mod runbooks;
 mod verify;

@@ -97,7 +97,7 @@ pub mod api {
     }
 
     /// Another bucket, with the same functions: `let other = s3::open(#{bucket, endpoint, region, prefix, access_key,
-    /// secret_key}); other.list("")`. What is left out comes from the AWS variables of the environment.
+    /// secret_key, ca}); other.list("")`; `ca` is the text of PEM certificates to trust. What is left out comes from the AWS variables of the environment.
     #[rhai_fn(return_raw)]
     pub fn open(ctx: NativeCallContext, options: Map) -> RhaiResultOf<Bucket> {
         opened(options).or_throw(&ctx)
@@ -222,10 +222,11 @@ fn opened(options: Map) -> Result<Opened> {
     Store::connect(&config).map(Opened)
 }
 
-/// The store as the options `endpoint`, `region`, `access_key` and `secret_key` of that function say to reach it.
+/// The store as the options `endpoint`, `region`, `ca`, `access_key` and `secret_key` of that function say to reach it.
 pub(super) fn reached(of: &str, options: &mut Options, mut config: StoreConfig) -> Result<StoreConfig> {
     config.endpoint = options.text("endpoint")?.or(config.endpoint);
     config.region = options.text("region")?.unwrap_or(config.region);
+    config.ca_pem = options.text("ca")?.or(config.ca_pem);
     match (options.text("access_key")?, options.text("secret_key")?) {
         (None, None) => {}
         (Some(access_key), Some(secret_key)) => {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, Unit};
-use rhai::{Dynamic, NativeCallContext, plugin::*};
+use jiff::{Timestamp, Unit, Zoned, tz::TimeZone};
+use rhai::{Array, Dynamic, NativeCallContext, plugin::*};
 
 use super::OrThrow;
 use crate::{
@@ -11,6 +11,9 @@ use crate::{
     script::{RhaiResultOf, convert},
     terminal::human,
 };
+
+/// More runs of a schedule than anybody looks at.
+const MOST_RUNS: i64 = 1000;
 
 #[export_module]
 pub mod api {
@@ -39,6 +42,19 @@ pub mod api {
         Ok(to.duration_since(from).as_secs_f64())
     }
 
+    /// The next moments of a schedule in cron's five fields, in UTC; throws `usage` for one that is none or never comes.
+    #[rhai_fn(return_raw)]
+    pub fn next_runs(ctx: NativeCallContext, schedule: &str, count: i64) -> RhaiResultOf<Array> {
+        let runs = super::next_runs(&Timestamp::now().to_zoned(TimeZone::UTC), schedule, count).or_throw(&ctx)?;
+        Ok(runs.into_iter().map(|moment| moment.to_string().into()).collect())
+    }
+
+    /// A length of time such as `"24h"` or `"1h30m"` in seconds.
+    #[rhai_fn(return_raw)]
+    pub fn seconds(ctx: NativeCallContext, duration: Dynamic) -> RhaiResultOf<f64> {
+        Ok(convert::duration(&duration).or_throw(&ctx)?.as_secs_f64())
+    }
+
     /// A length of time as people read it: `1m 12s`. Takes what every length of time is given as: seconds, or text
     /// such as `90s`.
     #[rhai_fn(return_raw)]
@@ -49,6 +65,25 @@ pub mod api {
             _ => Ok(human::duration(convert::duration(&duration).or_throw(&ctx)?)),
         }
     }
+}
+
+fn next_runs(now: &Zoned, schedule: &str, count: i64) -> Result<Vec<Timestamp>> {
+    let wrong = |why: String| {
+        Error::new(Kind::Usage, format!("{schedule:?} is no schedule: {why}"))
+            .hint("write minute, hour, day of month, month and day of week: 0 2 * * * is every day at two")
+    };
+    let fields = schedule.split_whitespace().count();
+    if fields != 5 {
+        return Err(wrong(format!("it has {fields} fields instead of five")));
+    }
+    let cron: croner::Cron = schedule.parse().map_err(|error: croner::errors::CronError| wrong(error.to_string()))?;
+    let mut runs = Vec::new();
+    let mut last = now.clone();
+    for _ in 0..count.clamp(0, MOST_RUNS) {
+        last = cron.find_next_occurrence(&last, false).map_err(|error| wrong(error.to_string()))?;
+        runs.push(last.timestamp());
+    }
+    Ok(runs)
 }
 
 fn read(moment: &str) -> Result<Timestamp> {
@@ -80,9 +115,25 @@ mod tests {
     }
 
     #[test]
+    fn the_next_runs_of_a_schedule_are_told() {
+        let now = "2026-11-28T03:30:00+00:00[UTC]".parse().unwrap();
+        let runs = |schedule: &str, count| {
+            let runs = super::next_runs(&now, schedule, count).unwrap();
+            runs.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(runs("0 2 * * *", 2), ["2026-11-29T02:00:00Z", "2026-11-30T02:00:00Z"]);
+        // The 28th is a Saturday.
+        assert_eq!(runs("0 3 * * 0", 2), ["2026-11-29T03:00:00Z", "2026-12-06T03:00:00Z"]);
+        for schedule in ["", "daily", "61 2 * * *", "0 0 2 * * *", "* * * *", "0 0 31 2 *"] {
+            assert_eq!(super::next_runs(&now, schedule, 1).unwrap_err().kind(), Kind::Usage, "{schedule}");
+        }
+    }
+
+    #[test]
     fn lengths_of_time_are_written_for_people() {
         let (host, _) = fake::host(Settings::default());
         let engine = engine::build(&host);
+        assert_eq!(engine.eval::<f64>("time::seconds(\"1h30m\") + time::seconds(5)").unwrap(), 5405.0);
         for (script, text) in [("72", "1m 12s"), ("72.4", "1m 12s"), ("\"90s\"", "1m 30s"), ("-0.5", "-0.5s")] {
             assert_eq!(engine.eval::<String>(&format!("time::human({script})")).unwrap(), text);
         }

@@ -51,14 +51,35 @@ pub async fn build(
     for (name, value) in &declared {
         variables.insert(name.clone(), paths.localize(value));
     }
-    if image == Image::Postgres {
-        postgres_variables(&mut variables, &declared, &paths, &folder, record)?;
+    match image {
+        Image::Postgres => postgres_variables(&mut variables, &declared, &paths, &folder, record)?,
+        Image::Mariadb => {
+            let data = data_folder("/var/lib/mysql", &paths, &folder);
+            variables.insert("MARIADB_DATA".into(), data.display().to_string());
+            // Server and clients meet at this socket.
+            let socket = record.make_folder("run", true)?.join("mariadb.sock");
+            variables.insert("MYSQL_UNIX_PORT".into(), socket.display().to_string());
+        }
+        Image::Redis => {
+            let data = data_folder("/data", &paths, &folder);
+            variables.insert("REDIS_DATA".into(), data.display().to_string());
+            let run = record.make_folder("run", true)?.display().to_string();
+            // The entrypoint puts a redis-cli there that knows the pod's own socket.
+            variables.entry("PATH".into()).and_modify(|path| *path = format!("{run}:{path}"));
+            variables.insert("REDIS_RUN".into(), run);
+        }
+        Image::Shell | Image::Longhorn => {}
     }
     let folder = match container.working_dir.as_deref().and_then(|path| paths.folder_of(path)) {
         Some(working) => working,
         None => folder,
     };
     Ok(Environment { variables, paths, folder })
+}
+
+/// Data outside every volume live and die with the container, not in a folder of this machine.
+fn data_folder(path: &str, paths: &Paths, root: &Path) -> PathBuf {
+    paths.folder_of(path).unwrap_or_else(|| root.join(path.trim_start_matches('/')))
 }
 
 /// What `psql` and the entrypoint need to meet at the pod's own socket.
@@ -70,8 +91,7 @@ fn postgres_variables(
     record: &PodRecord,
 ) -> Result<()> {
     let data = declared.get("PGDATA").map_or("/var/lib/postgresql/data", String::as_str);
-    // Data outside every volume lives and dies with the container, not in a folder of this machine.
-    let data = paths.folder_of(data).unwrap_or_else(|| root.join(data.trim_start_matches('/')));
+    let data = data_folder(data, paths, root);
     variables.insert("PGDATA".into(), data.display().to_string());
     variables.insert("PGHOST".into(), record.make_folder("run", true)?.display().to_string());
     let user = declared.get("POSTGRES_USER").map_or("postgres", String::as_str).to_owned();

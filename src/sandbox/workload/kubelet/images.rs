@@ -5,6 +5,10 @@
 pub enum Image {
     /// The machine's PostgreSQL, with the official image's entrypoint.
     Postgres,
+    /// The machine's MariaDB, with the official image's entrypoint.
+    Mariadb,
+    /// The machine's Redis.
+    Redis,
     /// The container's command, run by the machine's own programs.
     Shell,
     /// A part of Longhorn, which runs inside lhrun: no process.
@@ -12,7 +16,7 @@ pub enum Image {
 }
 
 /// How the known images are listed in messages.
-pub const KNOWN: &str = "postgres, busybox, alpine, debian, ubuntu, longhornio/*";
+pub const KNOWN: &str = "postgres, mariadb, redis, busybox, alpine, debian, ubuntu, keinos/sqlite3, longhornio/*";
 
 impl Image {
     /// Looks the image up, whatever its registry, tag and digest.
@@ -25,7 +29,10 @@ impl Image {
         let official = matches!(folder, "" | "library") || folder.contains(['.', ':']) || folder == "localhost";
         match last {
             _ if folder == "longhornio" => Some(Self::Longhorn),
+            "sqlite3" if folder == "keinos" => Some(Self::Shell),
             "postgres" if official => Some(Self::Postgres),
+            "mariadb" if official => Some(Self::Mariadb),
+            "redis" if official => Some(Self::Redis),
             "busybox" | "alpine" | "debian" | "ubuntu" if official => Some(Self::Shell),
             _ => None,
         }
@@ -34,21 +41,42 @@ impl Image {
     /// What the image runs when the container says nothing else.
     pub fn default_command(self) -> Vec<String> {
         match self {
-            Self::Postgres | Self::Longhorn => Vec::new(),
+            Self::Postgres | Self::Mariadb | Self::Redis | Self::Longhorn => Vec::new(),
             Self::Shell => vec!["sh".into()],
         }
     }
 
+    /// The script that does what the image's own entrypoint does.
+    fn entrypoint(self) -> Option<&'static str> {
+        match self {
+            Self::Postgres => Some(include_str!("postgres.sh")),
+            Self::Mariadb => Some(include_str!("mariadb.sh")),
+            Self::Redis => Some(include_str!("redis.sh")),
+            Self::Shell | Self::Longhorn => None,
+        }
+    }
+
+    /// How the image's server is asked whether it is ready, where a probe would use the network.
+    pub fn readiness(self) -> Option<Vec<String>> {
+        let words: &[&str] = match self {
+            Self::Postgres => &["pg_isready", "-q"],
+            Self::Mariadb => &["mariadb-admin", "--no-defaults", "--silent", "ping"],
+            Self::Redis => &["redis-cli", "ping"],
+            Self::Shell | Self::Longhorn => return None,
+        };
+        Some(words.iter().map(ToString::to_string).collect())
+    }
+
     /// The command line: `command` replaces the image's entrypoint, `args` what the image passes to it.
     pub fn argv(self, command: &[String], args: &[String]) -> Vec<String> {
-        match self {
+        match self.entrypoint() {
             _ if !command.is_empty() => command.iter().chain(args).cloned().collect(),
-            Self::Postgres => {
-                let entrypoint = ["sh", "-c", include_str!("postgres.sh"), "docker-entrypoint"].map(String::from);
+            Some(script) => {
+                let entrypoint = ["sh", "-c", script, "docker-entrypoint"].map(String::from);
                 entrypoint.into_iter().chain(args.iter().cloned()).collect()
             }
-            _ if args.is_empty() => self.default_command(),
-            _ => args.to_vec(),
+            None if args.is_empty() => self.default_command(),
+            None => args.to_vec(),
         }
     }
 }
@@ -69,8 +97,11 @@ mod tests {
             assert_eq!(Image::find(reference), Some(Image::Postgres), "{reference}");
         }
         assert_eq!(Image::find("docker.io/busybox:1.36"), Some(Image::Shell));
+        assert_eq!(Image::find("keinos/sqlite3:latest"), Some(Image::Shell));
+        assert_eq!(Image::find("mariadb:10.11"), Some(Image::Mariadb));
+        assert_eq!(Image::find("redis:7-alpine"), Some(Image::Redis));
         assert_eq!(Image::find("docker.io/longhornio/longhorn-manager:v1.10.2"), Some(Image::Longhorn));
-        for unknown in ["", "nginx:1", "somebody/postgres:15", "postgres-exporter", "longhornio"] {
+        for unknown in ["", "nginx:1", "somebody/postgres:15", "postgres-exporter", "longhornio", "sqlite3"] {
             assert_eq!(Image::find(unknown), None, "{unknown}");
         }
     }

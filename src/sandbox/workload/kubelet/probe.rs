@@ -1,7 +1,7 @@
 //! Startup, readiness and liveness probes.
 //!
 //! Exec probes run as they are declared. Pods have no network of their own, so an HTTP or TCP probe is replaced by the
-//! image's own check: `pg_isready` for postgres, running for the others.
+//! image's own check: `pg_isready` for postgres and the like for other servers, running for the others.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
@@ -64,7 +64,6 @@ pub enum Verdict {
 impl Check {
     fn of(probe: &Probe, image: Image) -> Self {
         let declared = probe.exec.as_ref().and_then(|exec| exec.command.clone());
-        let own = (image == Image::Postgres).then(|| ["pg_isready", "-q"].map(String::from).to_vec());
         let seconds = |value: Option<i32>, default| {
             Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).filter(|v| *v > 0).unwrap_or(default))
         };
@@ -72,7 +71,7 @@ impl Check {
             value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default)
         };
         Self {
-            command: declared.or(own),
+            command: declared.or_else(|| image.readiness()),
             delay: seconds(probe.initial_delay_seconds, 0),
             period: seconds(probe.period_seconds, 10),
             timeout: seconds(probe.timeout_seconds, 1),

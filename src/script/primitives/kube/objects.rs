@@ -57,6 +57,19 @@ pub mod api {
         Ok(objects(&found))
     }
 
+    /// The installed Helm releases, each in its newest revision: `#{name, namespace, revision, status, chart, version,
+    /// app_version}`. Their values are not read into the script, as they often hold passwords.
+    #[rhai_fn(return_raw)]
+    pub fn helm_releases(ctx: NativeCallContext) -> RhaiResultOf<Array> {
+        let found = on_cluster(&ctx, |cluster| async move {
+            let releases = cluster.helm_releases().await?;
+            serde_json::to_value(releases).map_err(|error| {
+                Error::new(Kind::Failed, "the Helm releases cannot be shown to the script").source(error)
+            })
+        })?;
+        Ok(objects(found.as_array().map(Vec::as_slice).unwrap_or_default()))
+    }
+
     /// The cluster that is used: `#{server, context, namespace, version}`.
     #[rhai_fn(name = "context", return_raw)]
     pub fn cluster_in_use(ctx: NativeCallContext) -> RhaiResultOf<Map> {
