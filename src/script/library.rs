@@ -243,7 +243,7 @@ mod tests {
         let app = |name: &str| {
             format!(
                 "const NAME = \"{name}\"; import \"lib\" as lib; \
-                     fn verify(x) {{ lib::shown(baseline(x)) }} fn baseline(x) {{ `${{NAME}} ${{x}}` }}"
+                     fn verify(x) {{ lib::shown(baseline(x)) }} fn baseline(x) {{ `${{global::NAME}} ${{x}}` }}"
             )
         };
         let (a, b) = (app("a"), app("b"));

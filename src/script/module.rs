@@ -1,7 +1,7 @@
 //! Imported scripts as modules whose functions find each other.
 //!
 //! The interpreter remembers which function a name meant and does not forget it when it enters a function of another
-//! module, so that an unqualified call in one module can end in the function of that name in another: a check of MariaDB
+//! module, so that an unqualified call in one module can end in the function of that name in another: a check of `MariaDB`
 //! in the `baseline` of PostgreSQL. Therefore each function of a module is called with a memory of its own.
 
 use std::any::TypeId;

@@ -12,6 +12,9 @@ use std::{
 use serde::Deserialize;
 use tempfile::TempDir;
 
+/// The repository's runbooks.
+pub const RUNBOOKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks");
+
 /// `lhrun sandbox up`, kept for as long as the value lives.
 pub struct Lab {
     /// What `sandbox up` printed.
@@ -98,6 +101,39 @@ impl Lab {
         let file = self.folder.path().join("test.rhai");
         std::fs::write(&file, text).expect("the script is written");
         self.lhrun(["run", &file.to_string_lossy()])
+    }
+
+    /// A runbook of the repository with these parameters, in the lab's own folder.
+    pub fn runbook(&self, name: &str, parameters: &[&str]) -> Said {
+        self.runbook_with(name, parameters, &[])
+    }
+
+    /// A runbook with further environment variables.
+    pub fn runbook_with(&self, name: &str, parameters: &[&str], variables: &[(&str, &str)]) -> Said {
+        let mut command = lhrun();
+        command.arg("run").arg(format!("{RUNBOOKS}/{name}.rhai"));
+        for parameter in parameters {
+            command.args(["--set", parameter]);
+        }
+        command
+            .current_dir(self.folder())
+            .env("KUBECONFIG", &self.access.kubeconfig)
+            .env("AWS_ACCESS_KEY_ID", &self.access.s3.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &self.access.s3.secret_key)
+            .envs(variables.iter().copied());
+        Said::of(command)
+    }
+
+    /// Deploys the file application and writes three files.
+    pub fn with_files(self) -> Self {
+        self.script(
+            "import \"lib/pods\" as pods;
+             kube::apply(kube::manifest(\"apps/files-test.yaml\"));
+             kube::wait(\"deployment\", \"files-test/files-test\", \"rollout\", \"1m\");
+             pods::shell(\"files-test/data\", \"cd $1; echo one >a; echo two >'b c'; mkdir d; echo three >d/e\", [\"/data\"]);",
+        )
+        .success();
+        self
     }
 
     /// `kubectl` against this cluster.

@@ -18,3 +18,4 @@ mod restore;
 mod restore_image;
 mod runbooks;
 mod verify;
+mod volumes;

@@ -235,7 +235,7 @@ async fn what_cannot_start_says_why() {
     let state =
         |pod: &Pod| serde_json::to_value(&pod.status).unwrap()["containerStatuses"][0]["state"]["waiting"].clone();
     let unknown = lab.until("unknown", |pod| state(pod)["reason"] == "ErrImagePull").await;
-    assert!(state(&unknown)["message"].as_str().unwrap().contains("postgres, busybox"));
+    assert!(state(&unknown)["message"].as_str().unwrap().contains("postgres, mariadb"));
     let pod = lab.until("waiting", |pod| state(pod)["reason"] == "CreateContainerConfigError").await;
     assert!(state(&pod)["message"].as_str().unwrap().contains("\"keys\" not found"));
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(lab.client.clone(), "default");

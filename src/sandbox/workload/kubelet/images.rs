@@ -5,7 +5,7 @@
 pub enum Image {
     /// The machine's PostgreSQL, with the official image's entrypoint.
     Postgres,
-    /// The machine's MariaDB, with the official image's entrypoint.
+    /// The machine's `MariaDB`, with the official image's entrypoint.
     Mariadb,
     /// The machine's Redis.
     Redis,
