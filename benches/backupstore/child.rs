@@ -15,7 +15,7 @@ use lhrun::{
         block::Checksum,
         layout::VolumeKeys,
         lock, restore,
-        verify::{self, Level, VerifyOptions},
+        verify::{self, Level, Selection, Verdict, VerifyOptions},
         write::{self, BackupRequest},
     },
     objectstore::{Store, StoreConfig},
@@ -119,8 +119,9 @@ async fn ours(words: &[&str], cost: &mut Cost) -> lhrun::Result<()> {
             cost.data_seconds = (begun.elapsed().saturating_sub(lock::SETTLE)).as_secs_f64();
         }
         ["verify"] => {
-            let report = verify::volume(&store, VOLUME, None, &VerifyOptions::new(Level::Deep)).await?;
-            assert!(report.is_whole() && report.blocks > 0, "{report:?}");
+            let volume = Selection { volumes: vec![VOLUME.into()], backups: Vec::new() };
+            let report = verify::store(&store, &volume, VerifyOptions::new(Level::Deep)).await?;
+            assert!(report.verdict == Verdict::Whole && report.totals.blocks_read > 0, "{report:?}");
         }
         ["backup", image, block_mib, compression] => {
             let size = fs::metadata(image).expect("the image").len();

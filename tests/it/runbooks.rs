@@ -271,7 +271,7 @@ fn the_gate_refuses_for_each_of_its_reasons() {
     gate(&[])
         .code(4)
         .says("the bucket of lhrun.toml (backups/elsewhere) is not that of Longhorn's backup target (backups)")
-        .says("is not in the bucket");
+        .says("could not find the blocks of every backup");
     std::fs::remove_file(lab.folder().join("lhrun.toml")).expect("the configuration");
 
     let block = lab.script(
@@ -282,7 +282,11 @@ fn the_gate_refuses_for_each_of_its_reasons() {
          s3::copy(key, \"kept.blk\"); s3::delete(key); print(key);",
     );
     let block = block.success().stdout();
-    gate(&[]).code(4).says("torn down, 1 reason: ").says("lacks 1 blocks").says(block.trim());
+    gate(&[])
+        .code(4)
+        .says("torn down, 1 reason: ")
+        .says("is damaged")
+        .says(&format!("{}: it is missing", block.trim()));
     lab.script(&format!("s3::copy(\"kept.blk\", \"{}\");", block.trim())).success();
     gate(&[]).success();
 
