@@ -100,7 +100,8 @@ fn a_volume_a_backup_and_an_image_are_shown() {
     said.says("Recurring job:").says("daily").says("2 MiB").says("complete");
     backups(&store, &["show", "pvc-backed@backup-1"]).code(1).says("volume pvc-backed has no backup \"backup-1\"");
     backups(&store, &["show", "pvc-backed@../../x"]).code(1).says("has no backup \"../../x\"");
-    backups(&store, &["show", "prod/data-postgres-0@latest"]).success().says("backup-00000000000000f0");
+    backups(&store, &["show", "pvc-legacy@latest"]).success().says("backup-0000000000001403");
+    backups(&store, &["show", "prod/data-postgres-0@latest"]).code(2).says("name one of them: pvc-backed, pvc-empty");
     backups(&store, &["show", "image:base8"]).success().says("8.0 MiB").says("complete");
     backups(&store, &["show", "image:none"]).code(1).says("there is no backing image none");
     backups(&store, &["show", "system:none"]).code(1).says("weekly-1");

@@ -109,6 +109,7 @@ fn a_database(lab: &Lab) {
 
     lab.kubectl("delete namespace postgres-test --timeout=60s").success();
     lab.kubectl("get namespace postgres-test").failure().says("not found");
+    lab.kubectl("wait --for=delete volumes.longhorn.io --all -n longhorn-system --timeout=30s").success();
     let left = lab.kubectl("get volumes.longhorn.io -n longhorn-system -o name").success();
     assert_eq!(left.stdout().trim(), "", "the claim's volume goes with it: its class says Delete");
 }
