@@ -3,16 +3,18 @@
 //! The claim first, naming its volume, then the PersistentVolume with the claim's uid costs Kubernetes' binder half the
 //! requests of the other order; a touch of the claim afterwards saves the wait for the binder's 15 s resync.
 
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{BACKUP_VOLUME, Longhorn, Volume, fields, persistent::Wishes, rest, volume::handle};
+use super::{
+    BACKUP_VOLUME, Longhorn, VOLUME, Volume, fields, hold, persistent::Wishes, quantity, rest, volume::handle,
+};
 use crate::{
     Error, Kind, Result,
-    cluster::{ApplyOptions, Change, ObjectRef},
+    cluster::{ApplyOptions, Change, ObjectRef, Observer},
 };
 
 /// Time after which a claim that is not bound is touched again.
@@ -48,7 +50,8 @@ pub struct Bound {
 
 impl Longhorn {
     /// Makes the claim and the PersistentVolume of a volume and waits until they are bound. What is there already and
-    /// fits is left alone; a PersistentVolume released by an earlier claim of that name is taken again.
+    /// fits is left alone; a PersistentVolume released by an earlier claim of that name is taken again. A claim that had
+    /// grown since the backup is bound at the backup's size and then expanded as claims are.
     ///
     /// Errors: `conflict` when claim or PersistentVolume exist and belong to something else, `timeout` with the
     /// claim's events.
@@ -58,6 +61,10 @@ impl Longhorn {
         if let Some(pv) = self.bound_pv(&request.claim, &volume.name).await? {
             return Ok(Bound { claim: place(&request.claim), pv, volume: volume.name, changed: false });
         }
+        let asked = request.wishes.asked(&volume, &request.claim)?;
+        let mut request = request.clone();
+        request.wishes.size = Some(asked.min(volume.size));
+        let request = &request;
         let pv = request.wishes.pv_name(&volume.name);
         let class = self.class_of(&volume, &request.wishes).await?;
         let former_pv = self.check_pv(&pv, &volume.name, Some(&request.claim)).await?;
@@ -71,6 +78,9 @@ impl Longhorn {
             self.cluster.apply(&object, forced).await?.change != Change::Unchanged
         };
         self.wait_bound(&request.claim, &pv, rest(request.limit, start)).await?;
+        if asked > volume.size {
+            self.expand(&request.claim, &volume, asked, rest(request.limit, start)).await?;
+        }
         let changed = claim_changed || pv_changed;
         Ok(Bound { claim: place(&request.claim), pv, volume: volume.name, changed })
     }
@@ -174,8 +184,10 @@ impl Longhorn {
     /// Has an existing PersistentVolume keep its data and belong to the claim with that uid, or to the next of its name.
     async fn adopt_pv(&self, pv: &Value, uid: Option<&str>) -> Result<bool> {
         let mut patch = json!({});
+        let mut noted = json!({});
         if fields::text(pv, "/spec/persistentVolumeReclaimPolicy") != "Retain" {
             patch["persistentVolumeReclaimPolicy"] = "Retain".into();
+            noted = json!({hold::POLICY: fields::text(pv, "/spec/persistentVolumeReclaimPolicy")});
         }
         let bound_to = fields::some(pv, "/spec/claimRef/uid");
         let released = fields::text(pv, "/status/phase") == "Released";
@@ -186,7 +198,8 @@ impl Longhorn {
         if patch == json!({}) {
             return Ok(false);
         }
-        self.cluster.merge(&ObjectRef::new("persistentvolumes", fields::name(pv))?, &json!({"spec": patch})).await?;
+        let patch = json!({"metadata": {"annotations": noted}, "spec": patch});
+        self.cluster.merge(&ObjectRef::new("persistentvolumes", fields::name(pv))?, &patch).await?;
         Ok(true)
     }
 
@@ -224,6 +237,23 @@ impl Longhorn {
                 Ok((patched, true))
             }
         }
+    }
+
+    /// Has a bound claim ask for what it had grown to, and waits until its volume has that size.
+    async fn expand(&self, claim: &ObjectRef, volume: &Volume, asked: u64, limit: Duration) -> Result<()> {
+        let (had, asks) = (quantity::format(volume.size), quantity::format(asked));
+        let what =
+            format!("the claim {} is back with {had}, as its backup is; expanding it to {asks} again", place(claim));
+        let advice = "its data are there: expand the claim yourself when its class allows it";
+        let patch = json!({"spec": {"resources": {"requests": {"storage": asks}}}});
+        self.cluster.merge(claim, &patch).await.map_err(|error| error.context(what.clone()).hint(advice))?;
+        let reference = self.object(VOLUME, &volume.name)?;
+        let check = |observer: &Observer| {
+            let size = observer.object(0).and_then(|volume| fields::number(volume, "/spec/size")).unwrap_or(0);
+            Ok(if size >= asked { ControlFlow::Break(()) } else { ControlFlow::Continue(format!("{size} bytes")) })
+        };
+        let queries = [self.cluster.query(&reference).await?];
+        self.cluster.watch(&queries, limit, &what, check).await.map_err(|error| error.hint(advice))
     }
 
     async fn wait_bound(&self, claim: &ObjectRef, pv: &str, limit: Duration) -> Result<()> {

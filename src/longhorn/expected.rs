@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Backup, Inventory, backups::newest, fields, quantity};
 
 /// One volume that must come back.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Expected {
     /// The volume.
     pub volume: String,
@@ -44,6 +45,8 @@ pub struct Expected {
     pub volume_mode: Option<String>,
     /// File system.
     pub fs_type: Option<String>,
+    /// Secrets its PersistentVolume names, as `namespace/name`: without them it cannot be mounted.
+    pub secrets: Vec<String>,
     /// Which source told each fact: `exported`, `bundle` or `backup`.
     pub sources: BTreeMap<String, String>,
     /// Facts nobody told.
@@ -54,6 +57,8 @@ pub struct Expected {
     pub claim_object: Option<Value>,
     /// Spec of the former volume, if a source has it.
     pub volume_spec: Option<Value>,
+    /// Labels of the former volume that say which recurring jobs it has; a volume without any joins the group `default`.
+    pub job_labels: BTreeMap<String, String>,
 }
 
 /// All volumes that must come back, and those that must not.
@@ -64,6 +69,9 @@ pub struct ExpectedSet {
     /// Volumes that have backups and were gone or replaced already, and why this is thought.
     pub retired: BTreeMap<String, String>,
 }
+
+/// How the labels begin that say which recurring jobs a volume has.
+const JOB_LABELS: [&str; 2] = ["recurring-job.longhorn.io/", "recurring-job-group.longhorn.io/"];
 
 /// What the sources are called.
 const EXPORTED: &str = "exported";
@@ -125,10 +133,21 @@ fn merge(volume: &str, sources: &[(&str, &Inventory)], backups: &[Backup], as_of
     expected.namespace =
         expected.claim.as_ref().and_then(|claim| claim.split_once('/')).map(|(namespace, _)| namespace.to_string());
     expected.source = expected.sources.get("claim").cloned();
+    expected.secrets = secrets(expected.pv_object.as_ref());
     let facts = ["claim", "pv", "class", "size", "access_modes", "volume_mode", "fs_type", "volume_spec"];
     expected.unknown =
         facts.iter().filter(|fact| !expected.sources.contains_key(**fact)).map(|fact| (*fact).to_string()).collect();
     expected
+}
+
+/// The secrets a PersistentVolume names.
+fn secrets(pv: Option<&Value>) -> Vec<String> {
+    let csi = pv.and_then(|pv| pv.pointer("/spec/csi")?.as_object());
+    let named = csi.into_iter().flatten().filter(|(key, _)| key.ends_with("SecretRef"));
+    let names = named.filter_map(|(_, secret)| {
+        Some(format!("{}/{}", fields::some(secret, "/namespace")?, fields::some(secret, "/name")?))
+    });
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Takes every fact the inventory knows and no source before it knew.
@@ -163,6 +182,11 @@ fn learn(expected: &mut Expected, source: &str, inventory: &Inventory, volume: &
     let fs_type = pv_object.as_ref().and_then(|pv| fields::owned(pv, "/spec/csi/fsType"));
     take(sources, source, "fs_type", &mut expected.fs_type, fs_type);
     let spec = volume_object.and_then(|object| object.pointer("/spec").cloned());
+    let is_new = expected.volume_spec.is_none() && spec.is_some();
+    if let Some(object) = volume_object.filter(|_| is_new) {
+        expected.job_labels = fields::map(object, "/metadata/labels");
+        expected.job_labels.retain(|key, _| JOB_LABELS.iter().any(|prefix| key.starts_with(prefix)));
+    }
     take(sources, source, "volume_spec", &mut expected.volume_spec, spec);
     take(sources, source, "claim_object", &mut expected.claim_object, claim_object);
     take(sources, source, "pv_object", &mut expected.pv_object, pv_object);
@@ -314,6 +338,25 @@ mod tests {
         // Pruned since: the system restore would skip the volume without a word.
         let set = expected(None, Some(&bundle), None, &backups[1..], None);
         assert_eq!((set.volumes[0].recorded_backup.as_deref(), set.volumes[0].skew_seconds), (Some("b1"), None));
+    }
+
+    #[test]
+    fn a_volume_keeps_the_recurring_jobs_it_had() {
+        let mut bundle = inventory("v", "app/data", "fast", "");
+        bundle.volumes.get_mut("v").unwrap()["metadata"]["labels"] =
+            json!({"recurring-job-group.longhorn.io/weekly": "enabled", "longhornvolume": "v"});
+        let set = expected(None, Some(&bundle), None, &[], None);
+        let labels: Vec<_> = set.volumes[0].job_labels.keys().collect();
+        assert_eq!(labels, ["recurring-job-group.longhorn.io/weekly"]);
+    }
+
+    #[test]
+    fn the_secrets_a_volume_needs_are_named_once() {
+        let secret = json!({"name": "longhorn-crypto", "namespace": "longhorn-system"});
+        let pv =
+            json!({"spec": {"csi": {"nodeStageSecretRef": secret, "nodePublishSecretRef": secret, "driver": "d"}}});
+        assert_eq!(secrets(Some(&pv)), ["longhorn-system/longhorn-crypto"]);
+        assert!(secrets(None).is_empty());
     }
 
     #[test]

@@ -1,10 +1,16 @@
 //! The objects a cluster had: what a system backup or an export tells of volumes, PersistentVolumes and claims.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, io::Read, path::Path};
 
 use serde_json::Value;
 
 use super::{fields, volume::handle};
+use crate::{Error, Kind, Result};
+
+/// Larger files are no exported state.
+const LARGEST: u64 = 64 << 20;
+/// Folders below folders that are looked into.
+const DEEPEST: usize = 8;
 
 /// Objects of a cluster that may no longer be, by name.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +48,23 @@ impl Inventory {
         inventory
     }
 
+    /// Reads exported state: every YAML file of the folder and those below. Documents of other kinds are passed over.
+    ///
+    /// Errors: `not-found` when there is no such folder or nothing of volumes in it, `invalid` for a file that is not
+    /// YAML: a state that can be read only in part must not look whole.
+    pub fn read_folder(folder: &Path) -> Result<Self> {
+        let mut objects = Vec::new();
+        read_below(folder, DEEPEST, &mut objects)?;
+        let inventory = Self::of(&objects);
+        if inventory.volumes.is_empty() && inventory.persistent_volumes.is_empty() {
+            let message = format!("the folder {} holds no volume", folder.display());
+            return Err(Error::new(Kind::NotFound, message)
+                .object(folder.display().to_string())
+                .hint("name the folder that export-state wrote"));
+        }
+        Ok(inventory)
+    }
+
     /// Names of all volumes that are told of in any way.
     pub fn volume_names(&self) -> impl Iterator<Item = &str> {
         self.volumes.keys().chain(self.persistent_volumes.keys()).map(String::as_str)
@@ -65,11 +88,57 @@ impl Inventory {
     }
 }
 
+fn read_below(folder: &Path, depth: usize, objects: &mut Vec<Value>) -> Result<()> {
+    let failed = |error: std::io::Error| {
+        let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Failed };
+        Error::new(kind, format!("reading the exported state in {}", folder.display())).source(error)
+    };
+    let mut entries = fs::read_dir(folder).map_err(failed)?.collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let (path, kind) = (entry.path(), entry.file_type().map_err(failed)?);
+        let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        if kind.is_dir() && depth > 0 {
+            read_below(&path, depth - 1, objects)?;
+        } else if kind.is_file() && is_yaml {
+            let mut text = String::new();
+            fs::File::open(&path).and_then(|file| file.take(LARGEST).read_to_string(&mut text)).map_err(failed)?;
+            let documents: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|error| {
+                let what = error.without_snippet().to_string();
+                Error::new(Kind::Invalid, format!("{}: {what}", path.display())).object(path.display().to_string())
+            })?;
+            for mut document in documents {
+                match document.get_mut("items").map(Value::take) {
+                    Some(Value::Array(items)) => objects.extend(items),
+                    _ => objects.push(document),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_folder_of_exported_state_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = Inventory::read_folder(folder.path()).unwrap_err();
+        assert_eq!(empty.kind(), Kind::NotFound, "{empty}");
+        let volume = "apiVersion: longhorn.io/v1beta2\nkind: Volume\nmetadata:\n  name: v\n---\n---\nreplicas: 3\n";
+        fs::create_dir(folder.path().join("below")).unwrap();
+        fs::write(folder.path().join("below/volumes.yaml"), volume).unwrap();
+        fs::write(folder.path().join("notes.txt"), "{ not yaml").unwrap();
+        assert!(Inventory::read_folder(folder.path()).unwrap().volumes.contains_key("v"));
+        fs::write(folder.path().join("cut.yml"), "a: [1,").unwrap();
+        let cut = Inventory::read_folder(folder.path()).unwrap_err();
+        assert!(cut.kind() == Kind::Invalid && cut.message().contains("cut.yml"), "{cut}");
+        assert_eq!(Inventory::read_folder(Path::new("/nonexistent")).unwrap_err().kind(), Kind::NotFound);
+    }
 
     #[test]
     fn objects_are_found_by_the_volume_they_belong_to() {

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CSI_DRIVER, Volume, fields, quantity};
+use super::{CSI_DRIVER, Volume, fields, hold, quantity};
 use crate::{Error, Kind, Result, cluster::ObjectRef};
 
 /// Secret of encrypted volumes unless their former PersistentVolume named another.
@@ -76,7 +76,8 @@ impl Wishes {
         self.volume_mode.clone().or_else(|| modes.next()).unwrap_or_else(|| "Filesystem".to_string())
     }
 
-    /// The PersistentVolume. Its policy is Retain: with Delete, removing the claim would remove the restored data.
+    /// The PersistentVolume. Its policy is Retain: with Delete, removing the claim would remove the restored data. A former
+    /// policy is noted, for whoever lets go of what a restore holds.
     ///
     /// `claim` reserves it for one claim, by name; with a uid it would be taken for released once that claim is
     /// another.
@@ -106,7 +107,11 @@ impl Wishes {
             }
             spec.insert("claimRef".to_string(), reference);
         }
-        let metadata = metadata(&self.pv_name(&volume.name), None, self.former_pv.as_ref());
+        let mut metadata = metadata(&self.pv_name(&volume.name), None, self.former_pv.as_ref());
+        let policy = fields::some(former, "/persistentVolumeReclaimPolicy").filter(|policy| *policy != "Retain");
+        if let Some(policy) = policy {
+            metadata["annotations"][hold::POLICY] = policy.into();
+        }
         json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": spec})
     }
 
@@ -141,19 +146,24 @@ impl Wishes {
         Value::Object(csi)
     }
 
+    /// Bytes the claim asks for. Errors: `invalid` when its former self asks for what is no size.
+    pub(super) fn asked(&self, volume: &Volume, claim: &ObjectRef) -> Result<u64> {
+        let former =
+            self.former_claim.as_ref().and_then(|claim| fields::some(claim, "/spec/resources/requests/storage"));
+        match (self.size, former) {
+            (Some(bytes), _) => Ok(bytes),
+            (None, Some(text)) => quantity::parse(text).ok_or_else(|| {
+                Error::new(Kind::Invalid, format!("the former claim {claim} asks for {text:?}, which is no size"))
+            }),
+            (None, None) => Ok(volume.size),
+        }
+    }
+
     /// The claim.
     ///
     /// Errors: `invalid` when it asks for more than the volume has, which would never bind.
     pub(super) fn claim_object(&self, volume: &Volume, class: &str, claim: &ObjectRef) -> Result<Value> {
-        let former =
-            self.former_claim.as_ref().and_then(|claim| fields::some(claim, "/spec/resources/requests/storage"));
-        let size = match (self.size, former) {
-            (Some(bytes), _) => bytes,
-            (None, Some(text)) => quantity::parse(text).ok_or_else(|| {
-                Error::new(Kind::Invalid, format!("the former claim {claim} asks for {text:?}, which is no size"))
-            })?,
-            (None, None) => volume.size,
-        };
+        let size = self.asked(volume, claim)?;
         if size > volume.size {
             let (asked, has) = (quantity::format(size), quantity::format(volume.size));
             let message = format!("the claim {claim} asks for {asked}, but its volume {} has {has}", volume.name);
@@ -244,7 +254,8 @@ mod tests {
         assert_eq!(
             pv["metadata"],
             json!({"name": "pv-data", "labels": {"tier": "db"},
-            "annotations": {"pv.kubernetes.io/provisioned-by": "driver.longhorn.io"}})
+            "annotations": {"pv.kubernetes.io/provisioned-by": "driver.longhorn.io",
+                "lhrun.io/held-reclaim-policy": "Delete"}})
         );
         assert_eq!(pv["spec"]["persistentVolumeReclaimPolicy"], "Retain");
         assert_eq!(

@@ -1,6 +1,6 @@
 //! Restoring one backup into one volume.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -20,6 +20,8 @@ use crate::{
 
 /// The block size of every backup that records none, in bytes.
 const USUAL_BLOCK_SIZE: &str = "2097152";
+/// The other block size there is.
+const LARGE_BLOCK_SIZE: &str = "16777216";
 /// Longest name of a volume; Longhorn shortens longer ones to another name.
 const LONGEST_NAME: usize = 40;
 /// Longest time for a backup's details to be read again.
@@ -37,6 +39,8 @@ pub struct RestoreRequest {
     /// Further fields of the volume's spec, as a backup does not record them: of the volume in a system backup, for
     /// example. What decides the source, the size and the node is not taken from it.
     pub spec: Option<Value>,
+    /// Labels of the new volume; those of recurring jobs count from its first moment only.
+    pub labels: BTreeMap<String, String>,
     /// Longest time for all of it.
     pub limit: Duration,
 }
@@ -87,6 +91,7 @@ impl Longhorn {
         }
         if let Existing::Absent = existing {
             self.check_restores_run().await?;
+            self.check_block_size(&backup).await?;
             let backup = self.refreshed(backup.clone()).await?;
             let object = self.volume_object(&backup, request).await?;
             self.cluster.apply(&object, ApplyOptions::default()).await?;
@@ -98,8 +103,15 @@ impl Longhorn {
     async fn existing(&self, name: &str, backup: &Backup) -> Result<Existing> {
         let reference = self.object(VOLUME, name)?;
         let Some(object) = self.cluster.find(&reference).await? else { return Ok(Existing::Absent) };
-        let source = fields::some(&object, "/spec/fromBackup").and_then(|url| BackupRef::decode(url).ok());
-        let same = source.is_some_and(|(_, source)| source.volume == backup.volume && source.backup == backup.name);
+        let of =
+            fields::some(&object, "/spec/fromBackup").and_then(|url| BackupRef::decode(url).ok()).map(|(_, of)| of);
+        let same = of.as_ref().is_some_and(|source| source.volume == backup.volume && source.backup == backup.name);
+        // What never got its data is of no use, whichever backup it was to be.
+        if outcome::has_failed(&object) && of.as_ref().is_some_and(|source| source.volume == backup.volume) {
+            let wait = Some(Duration::from_mins(2));
+            self.cluster.delete(&reference, DeleteOptions { wait, ..DeleteOptions::default() }).await?;
+            return Ok(Existing::Absent);
+        }
         if !same {
             let from = fields::some(&object, "/spec/fromBackup")
                 .map_or("was made empty".to_string(), |url| format!("is from {url}"));
@@ -108,16 +120,22 @@ impl Longhorn {
                 .object(reference.to_string())
                 .hint("restore under another name, or delete the volume first if its data are not needed"));
         }
-        if outcome::has_failed(&object) {
-            let wait = Some(Duration::from_mins(2));
-            self.cluster.delete(&reference, DeleteOptions { wait, ..DeleteOptions::default() }).await?;
-            return Ok(Existing::Absent);
-        }
         Ok(if outcome::is_restored(&object) { Existing::Restored } else { Existing::Restoring })
     }
 
-    /// The limit 0 does not mean "no limit", it means that no restore ever runs.
-    async fn check_restores_run(&self) -> Result<()> {
+    /// Errors: `invalid` for a backup whose blocks this version would misread: before 1.10 a restore from blocks of 16 MiB ends
+    /// well and leaves a corrupt file system.
+    async fn check_block_size(&self, backup: &Backup) -> Result<()> {
+        if backup.block_size == LARGE_BLOCK_SIZE && !self.version().await?.at_least(1, 10) {
+            let message =
+                format!("the backup {} is made of blocks of 16 MiB, which this Longhorn misreads", backup.name);
+            return Err(Error::new(Kind::Invalid, message).hint("install Longhorn 1.10 or newer"));
+        }
+        Ok(())
+    }
+
+    /// Errors: `refused` when Longhorn's limit of restores is 0, which does not mean "no limit": no restore ever runs.
+    pub async fn check_restores_run(&self) -> Result<()> {
         let name = "concurrent-volume-backup-restore-per-node-limit";
         if self.setting(name).await?.as_deref() == Some("0") {
             return Err(Error::new(
@@ -177,7 +195,7 @@ impl Longhorn {
         }
         // Longhorn's default block size may not divide the volume's size, and "-1" is no valid one.
         if version.at_least(1, 10) {
-            let known = matches!(backup.block_size.as_str(), "2097152" | "16777216");
+            let known = [USUAL_BLOCK_SIZE, LARGE_BLOCK_SIZE].contains(&backup.block_size.as_str());
             set("backupBlockSize", if known { backup.block_size.clone() } else { USUAL_BLOCK_SIZE.to_string() }.into());
         }
         for (key, value) in [
@@ -190,7 +208,7 @@ impl Longhorn {
             spec.entry(key).or_insert(value);
         }
         Ok(json!({"apiVersion": API_VERSION, "kind": "Volume",
-            "metadata": {"name": request.volume, "namespace": self.namespace}, "spec": spec}))
+            "metadata": {"name": request.volume, "namespace": self.namespace, "labels": request.labels}, "spec": spec}))
     }
 
     async fn wait_restored(&self, name: &str, backup: &Backup, limit: Duration, tell: OnProgress<'_>) -> Result<()> {

@@ -10,13 +10,19 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{API_VERSION, DEFAULT_TARGET, Longhorn, OnProgress, Progress, SYSTEM_BACKUP, SYSTEM_RESTORE, fields, rest};
+use super::{
+    API_VERSION, DEFAULT_TARGET, Longhorn, OnProgress, Progress, SYSTEM_BACKUP, SYSTEM_RESTORE, VOLUME, fields,
+    outcome, rest,
+};
 use crate::{
     Error, Kind, Result,
     backupstore::catalog::Catalog,
-    cluster::{ApplyOptions, Observer},
+    cluster::{ApplyOptions, DeleteOptions, Observer, Query},
     objectstore::Store,
 };
+
+/// Longest time until a stopped system restore is gone.
+const STOPPED: Duration = Duration::from_mins(2);
 
 /// A system backup as Longhorn knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,7 +46,7 @@ pub struct SystemBackup {
 pub struct SystemRestored {
     /// Name of the SystemRestore object.
     pub name: String,
-    /// `Completed`.
+    /// `Completed`, or `Stopped` when it could not have come to an end.
     pub state: String,
     /// Warnings among its events: often the only trace of a volume that was left out.
     pub warnings: Vec<String>,
@@ -140,6 +146,9 @@ impl Longhorn {
 
     /// Has Longhorn restore a system backup and waits for its end. See the module's documentation on what it proves.
     ///
+    /// One volume whose data cannot be restored would keep it waiting for a day, and so would a claim whose volume was
+    /// left out. Such a restore is stopped, as is one that takes longer than `limit`; what it has made stays.
+    ///
     /// Errors: `not-found` for the system backup, `refused` while a volume is attached or when it is of another minor
     /// release, `failed` with the collected reasons.
     pub async fn system_restore(&self, bundle: &str, limit: Duration, tell: OnProgress<'_>) -> Result<SystemRestored> {
@@ -157,7 +166,7 @@ impl Longhorn {
                 return Err(Error::new(Kind::Failed, format!("the system restore {name} was deleted while it ran")));
             };
             match fields::text(object, "/status/state") {
-                "Completed" => Ok(ControlFlow::Break(())),
+                "Completed" => Ok(ControlFlow::Break(None)),
                 "Error" => {
                     let why = error_of(object).unwrap_or_else(|| "Longhorn gives no reason".to_string());
                     Err(Error::new(Kind::Failed, format!("the system restore {name} failed: {why}")).hint(format!(
@@ -166,6 +175,9 @@ impl Longhorn {
                     )))
                 }
                 state => {
+                    if let Some(why) = stuck(observer.objects(1)) {
+                        return Ok(ControlFlow::Break(Some(why)));
+                    }
                     let note = if state.is_empty() { "not begun" } else { state }.to_string();
                     tell(Progress { percent: None, note: note.clone() });
                     Ok(ControlFlow::Continue(note))
@@ -173,21 +185,26 @@ impl Longhorn {
             }
         };
         let doing = format!("waiting for the system restore {name} of {bundle}");
-        let queries = [self.cluster.query(&reference).await?];
-        match self.cluster.watch(&queries, rest(limit, start), &doing, check).await {
-            Ok(()) => {}
-            Err(error) if error.kind() == Kind::Timeout => {
-                return Err(self.cluster.with_events(error, &reference).await);
-            }
+        let queries = [self.cluster.query(&reference).await?, Query::list(VOLUME, self.all())];
+        let stopped = match self.cluster.watch(&queries, rest(limit, start), &doing, check).await {
+            Ok(stuck) => stuck,
+            Err(error) if error.kind() == Kind::Timeout => Some(error.message().to_string()),
             Err(error) => return Err(error.object(reference.to_string())),
-        }
+        };
         let events = self.cluster.events(&reference).await?;
         let warnings: BTreeSet<_> = events
             .iter()
             .filter(|event| event.severity == "Warning")
             .map(|e| format!("{}: {}", e.reason, e.message))
             .collect();
-        Ok(SystemRestored { name, state: "Completed".to_string(), warnings: warnings.into_iter().collect() })
+        let mut warnings: Vec<_> = warnings.into_iter().collect();
+        let state = if stopped.is_some() { "Stopped" } else { "Completed" };
+        if let Some(why) = stopped {
+            let wait = Some(STOPPED);
+            self.cluster.delete(&reference, DeleteOptions { wait, ..DeleteOptions::default() }).await?;
+            warnings.insert(0, why);
+        }
+        Ok(SystemRestored { name, state: state.to_string(), warnings })
     }
 
     async fn check_can_be_restored(&self, backup: &SystemBackup) -> Result<()> {
@@ -223,6 +240,17 @@ impl Longhorn {
     }
 }
 
+/// Why the restore cannot end any more: a volume has failed for good, and no other is still being restored.
+fn stuck<'a>(volumes: impl Iterator<Item = &'a Value>) -> Option<String> {
+    let (failed, others): (Vec<_>, Vec<_>) = volumes.partition(|volume| outcome::has_failed(volume));
+    let running = |volume: &&Value| fields::some(volume, "/spec/fromBackup").is_some() && !outcome::is_restored(volume);
+    if failed.is_empty() || others.iter().any(running) {
+        return None;
+    }
+    let names: Vec<_> = failed.into_iter().map(fields::name).collect();
+    Some(format!("it would wait for ever for the volumes whose restore has failed: {}", names.join(", ")))
+}
+
 /// Why a system backup or restore failed: its condition of type Error.
 fn error_of(object: &Value) -> Option<String> {
     let condition = fields::condition(object, "Error").filter(|condition| condition["status"] == "True")?;
@@ -232,6 +260,19 @@ fn error_of(object: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_restore_is_stuck_when_a_volume_has_failed_and_the_others_are_done() {
+        let volume = |name: &str, required: bool, robustness: &str| {
+            json!({"metadata": {"name": name}, "spec": {"fromBackup": "s3://b@r/?backup=b&volume=v"}, "status": {
+                "restoreInitiated": true, "restoreRequired": required, "robustness": robustness}})
+        };
+        let (done, running, failed) =
+            (volume("a", false, "unknown"), volume("b", true, "healthy"), volume("c", true, "faulted"));
+        assert_eq!(stuck([&done, &running].into_iter()), None);
+        assert_eq!(stuck([&running, &failed].into_iter()), None);
+        assert!(stuck([&done, &failed].into_iter()).unwrap().ends_with("has failed: c"));
+    }
 
     #[test]
     fn a_failed_one_tells_why() {

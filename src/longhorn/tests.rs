@@ -73,6 +73,7 @@ impl Lab {
             backup: backup.into(),
             replicas: Some(1),
             spec: None,
+            labels: BTreeMap::new(),
             limit: LIMIT,
         };
         self.longhorn.restore(&request, &mut |_| {}).await

@@ -50,19 +50,16 @@ impl Lab {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir()
             .expect("a temporary folder");
-        let temporary = folder.path().join("tmp");
-        std::fs::create_dir(&temporary).expect("a folder for temporary files");
-        let mut process = lhrun()
-            .args(["sandbox", "up", "-o", "json", "--folder"])
-            .arg(folder.path().join("kept"))
-            .env("TMPDIR", &temporary)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("lhrun starts");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("its output")).read_line(&mut line).expect("a line of output");
-        let access = serde_json::from_str(&line).unwrap_or_else(|e| panic!("sandbox up printed {line:?}: {e}"));
+        std::fs::create_dir(folder.path().join("tmp")).expect("a folder for temporary files");
+        let (access, process) = start(folder.path());
         Self { access, folder, process }
+    }
+
+    /// Loses the cluster and has an empty one in its place; the bucket stays.
+    pub fn rebuild(&mut self) {
+        interrupt(&self.process);
+        assert_eq!(wait(&mut self.process, Duration::from_secs(30)), Some(130), "the lost cluster ends");
+        (self.access, self.process) = start(self.folder.path());
     }
 
     /// The folder everything of this cluster is below.
@@ -87,6 +84,11 @@ impl Lab {
 
     /// `lhrun` against this cluster and its bucket.
     pub fn lhrun<const N: usize>(&self, arguments: [&str; N]) -> Said {
+        self.lhrun_with(&arguments)
+    }
+
+    /// [`lhrun`](Self::lhrun) with any number of arguments.
+    pub fn lhrun_with(&self, arguments: &[&str]) -> Said {
         let mut command = lhrun();
         command
             .args(arguments)
@@ -155,6 +157,21 @@ impl Lab {
         interrupt(&self.process);
         wait(&mut self.process, Duration::from_secs(30))
     }
+}
+
+/// `lhrun sandbox up` in that folder, and where it is.
+fn start(folder: &Path) -> (Access, Child) {
+    let mut process = lhrun()
+        .args(["sandbox", "up", "-o", "json", "--folder"])
+        .arg(folder.join("kept"))
+        .env("TMPDIR", folder.join("tmp"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("lhrun starts");
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().expect("its output")).read_line(&mut line).expect("a line of output");
+    let access = serde_json::from_str(&line).unwrap_or_else(|e| panic!("sandbox up printed {line:?}: {e}"));
+    (access, process)
 }
 
 impl Drop for Lab {

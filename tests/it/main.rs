@@ -17,5 +17,6 @@ mod repl;
 mod restore;
 mod restore_image;
 mod runbooks;
+mod traps;
 mod verify;
 mod volumes;

@@ -37,6 +37,9 @@ impl Admission for LonghornAdmission {
             return Ok(());
         }
         let cluster = Cluster { namespace: &self.namespace, objects };
+        if review.operation != Operation::Delete {
+            cluster.reach_webhook()?;
+        }
         match review.operation {
             Operation::Delete => delete(review, object, &cluster),
             operation => {
@@ -125,6 +128,28 @@ impl Cluster<'_> {
     fn list(&self, resource: Resource) -> Vec<Value> {
         let kind = resource.api_resource();
         self.objects.list(&kind.group, &kind.plural)
+    }
+
+    /// Whether the webhooks can be called at all: by their Service, and in a manager that runs. A manager that was just
+    /// changed does not, until its pod is up again. Their policy is to fail, so nothing is written meanwhile.
+    fn reach_webhook(&self) -> Result<(), Refusal> {
+        let service = names::WEBHOOK_SERVICE;
+        let get = |group: &str, plural: &str, name: &str| self.objects.get(group, plural, Some(self.namespace), name);
+        let why = if get("", "services", service).is_none() {
+            format!("service \"{service}\" not found")
+        } else {
+            let manager = get("apps", "daemonsets", "longhorn-manager").unwrap_or_default();
+            let is_down = manager["status"]["numberReady"] == 0 && manager.number("/metadata/generation") > 1;
+            if !is_down {
+                return Ok(());
+            }
+            format!("no endpoints available for service \"{service}\"")
+        };
+        let url = format!("https://{service}.{}.svc:9502/v1/webhook/mutation?timeout=10s", self.namespace);
+        let message = format!(
+            "Internal error occurred: failed calling webhook \"mutator.longhorn.io\": failed to call webhook: Post \"{url}\": {why}"
+        );
+        Err(Refusal { code: 500, message })
     }
 
     /// Value of a setting, for the v1 engine when it has one for each.

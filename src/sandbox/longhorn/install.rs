@@ -27,6 +27,7 @@ use crate::{Error, Kind, Result};
 pub async fn install(client: Client, options: &LonghornOptions) -> Result<()> {
     let installer = Installer { client, options };
     installer.namespace().await?;
+    installer.webhook().await?;
     let objects = settings::objects(options);
     futures::future::try_join_all(objects.into_iter().map(|object| installer.create(Resource::Setting, object, None)))
         .await?;
@@ -52,6 +53,17 @@ impl Installer<'_> {
         };
         let api: Api<Namespace> = Api::all(self.client.clone());
         exists_is_fine(api.create(&PostParams::default(), &object).await, &self.options.namespace)
+    }
+
+    /// The address the API server calls the webhooks at. Without it every write of Longhorn's kinds fails.
+    async fn webhook(&self) -> Result<()> {
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&());
+        let object = json!({
+            "metadata": {"name": names::WEBHOOK_SERVICE, "labels": {"app": names::WEBHOOK_SERVICE}},
+            "spec": {"type": "ClusterIP", "selector": {"longhorn.io/admission-webhook": names::WEBHOOK_SERVICE},
+                "ports": [{"name": "admission-webhook", "port": 9502, "targetPort": "admission-wh"}]},
+        });
+        self.create_as(&resource, Some(&self.options.namespace), object, None).await
     }
 
     async fn engine_image(&self) -> Result<()> {

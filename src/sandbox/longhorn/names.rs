@@ -4,6 +4,8 @@ use jiff::{Timestamp, fmt::strtime};
 use ring::digest;
 
 pub(super) const GROUP: &str = "longhorn.io";
+/// The Service the API server calls the webhooks at.
+pub(super) const WEBHOOK_SERVICE: &str = "longhorn-admission-webhook";
 /// Finalizer of everything Longhorn has to clean up after.
 pub(super) const FINALIZER: &str = "longhorn.io";
 pub(super) const DRIVER: &str = "driver.longhorn.io";

@@ -39,10 +39,18 @@ const RETRY: Duration = Duration::from_millis(250);
 const LIMIT: Duration = Duration::from_hours(24);
 
 /// Kinds whose objects are overwritten when they exist.
-const REPLACED: [&BundleKind; 7] =
-    [&SERVICES, &CLUSTER_ROLES, &CLUSTER_ROLE_BINDINGS, &ROLES, &ROLE_BINDINGS, &CONFIG_MAPS, &DEPLOYMENTS];
+const REPLACED: [&BundleKind; 8] = [
+    &SERVICES,
+    &CLUSTER_ROLES,
+    &CLUSTER_ROLE_BINDINGS,
+    &ROLES,
+    &ROLE_BINDINGS,
+    &CONFIG_MAPS,
+    &DEPLOYMENTS,
+    &RECURRING_JOBS,
+];
 /// Kinds whose objects are left alone when they exist.
-const KEPT: [&BundleKind; 5] = [&SERVICE_ACCOUNTS, &STORAGE_CLASSES, &BACKUP_TARGETS, &BACKING_IMAGES, &RECURRING_JOBS];
+const KEPT: [&BundleKind; 4] = [&SERVICE_ACCOUNTS, &STORAGE_CLASSES, &BACKUP_TARGETS, &BACKING_IMAGES];
 
 pub(super) struct Rollout<'a> {
     context: &'a Context,

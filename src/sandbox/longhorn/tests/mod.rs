@@ -4,6 +4,7 @@ mod admission;
 mod backups;
 mod restores;
 mod systems;
+mod traps;
 mod volumes;
 
 use std::{

@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 use super::*;
 
 impl Lab {
-    async fn namespace(&self, name: &str) {
+    pub(super) async fn namespace(&self, name: &str) {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let object = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
         api.create(&PostParams::default(), &object).await.unwrap();
     }
 
-    fn claims(&self, namespace: &str) -> Api<DynamicObject> {
+    pub(super) fn claims(&self, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &Resource::Claim.api_resource())
     }
 
     /// A volume with a PersistentVolume and a bound claim, as an application has them.
-    async fn application(&self, volume: &str, pv: &str, namespace: &str, annotated: bool) {
+    pub(super) async fn application(&self, volume: &str, pv: &str, namespace: &str, annotated: bool) {
         self.volume(volume, json!({})).await;
         let claim_ref = json!({"namespace": namespace, "name": "data"});
         self.create(
@@ -39,7 +39,7 @@ impl Lab {
         self.claims(namespace).create(&PostParams::default(), &claim).await.unwrap();
     }
 
-    async fn system_backup(&self, name: &str, policy: &str) -> Value {
+    pub(super) async fn system_backup(&self, name: &str, policy: &str) -> Value {
         let spec = json!({"volumeBackupPolicy": policy});
         self.create(Resource::SystemBackup, json!({"metadata": {"name": name}, "spec": spec})).await.unwrap();
         let done = |b: &Value| matches!(b["status"]["state"].as_str(), Some("Ready" | "Error"));
@@ -48,17 +48,17 @@ impl Lab {
         made
     }
 
-    async fn system_restore(&self, bundle: &str) {
+    pub(super) async fn system_restore(&self, bundle: &str) {
         self.wait(Resource::SystemBackup, bundle, |b| b["status"]["state"] == "Ready").await;
         let object = json!({"metadata": {"name": "r"}, "spec": {"systemBackup": bundle}});
         self.create(Resource::SystemRestore, object).await.unwrap();
     }
 
-    async fn completed(&self) -> Value {
+    pub(super) async fn completed(&self) -> Value {
         self.wait(Resource::SystemRestore, "r", |r| r["status"]["state"] == "Completed").await
     }
 
-    async fn warnings(&self) -> Vec<String> {
+    pub(super) async fn warnings(&self) -> Vec<String> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), "longhorn-system");
         let events = api.list(&ListParams::default()).await.unwrap().items;
         events.into_iter().filter(|e| e.type_.as_deref() == Some("Warning")).filter_map(|e| e.reason).collect()

@@ -1,6 +1,6 @@
 //! What must come back, and the PersistentVolumes and claims of restored volumes.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use rhai::{Array, Dynamic, Map, NativeCallContext, plugin::*};
 use serde_json::Value;
@@ -29,13 +29,13 @@ pub mod api {
     }
 
     /// What a full restore must bring back, one map for each volume: `#{claim, volume, backup, taken, source, namespace,
-    /// pv, class, size, access_modes, volume_mode, fs_type, recorded_backup, skew_seconds, sources, unknown, pv_object,
-    /// claim_object, volume_spec}`. `backup` is the newest complete one (`()`: there is none), `taken` the moment of
+    /// pv, class, size, access_modes, volume_mode, fs_type, recorded_backup, skew_seconds, secrets, sources, unknown,
+    /// pv_object, claim_object, volume_spec, job_labels}`. `backup` is the newest complete one (`()`: there is none), `taken` the moment of
     /// its data, `skew_seconds` how much newer it is than the one the system backup recorded. `claim` is `()` for a
     /// volume no claim is known of.
     ///
-    /// Every fact is taken from the first source that has it, and `sources` says which: `exported` (an array of objects,
-    /// as `kube::manifest` reads them from an export), the system backup `bundle` (a name; without it the newest, with
+    /// Every fact is taken from the first source that has it, and `sources` says which: `state` (a folder that
+    /// `export-state` wrote) or `exported` (an array of objects, as `kube::manifest` reads them), the system backup `bundle` (a name; without it the newest, with
     /// `""` none), the backups' own records. `as_of` limits how young the data may be. A volume that was deleted, or
     /// whose claim is on another one, is left out with a warning.
     #[rhai_fn(name = "expected", return_raw)]
@@ -44,8 +44,12 @@ pub mod api {
         let as_of = moment(&mut options, "as_of").or_throw(&ctx)?;
         let bundle = options.text("bundle").or_throw(&ctx)?;
         let exported = options.json("exported").or_throw(&ctx)?;
+        let state = options.text("state").or_throw(&ctx)?.filter(|folder| !folder.is_empty());
         options.finish().or_throw(&ctx)?;
-        let exported = exported.map(inventory).transpose().or_throw(&ctx)?;
+        let exported = match state {
+            Some(folder) => Some(Inventory::read_folder(Path::new(&folder)).or_throw(&ctx)?),
+            None => exported.map(inventory).transpose().or_throw(&ctx)?,
+        };
         let set = on_longhorn(&ctx, |host, longhorn| async move {
             let store = store_of(&host, &longhorn, &longhorn.target(DEFAULT_TARGET).await?).await?;
             let bundle = match bundle.as_deref() {
@@ -82,9 +86,11 @@ pub mod api {
             "namespace",
             "recorded_backup",
             "skew_seconds",
+            "secrets",
             "sources",
             "unknown",
             "volume_spec",
+            "job_labels",
         ] {
             options.value(key);
         }

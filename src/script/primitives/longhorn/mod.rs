@@ -6,6 +6,7 @@ mod backups;
 mod claims;
 mod jobs;
 mod restores;
+mod state;
 mod system;
 mod targets;
 mod volumes;
@@ -29,6 +30,7 @@ pub fn module() -> Module {
     module.combine(exported_module!(volumes::api));
     module.combine(exported_module!(backups::api));
     module.combine(exported_module!(restores::api));
+    module.combine(exported_module!(state::api));
     module.combine(exported_module!(system::api));
     module.combine(exported_module!(claims::api));
     module.combine(exported_module!(jobs::api));

@@ -21,7 +21,7 @@ pub mod api {
     ///
     /// `volume` (the new volume's name) and `backup` (the backup's name) are needed. Further options: `replicas` (0:
     /// Longhorn's default), `spec` (of the former volume, for what no backup records: selectors, locality,
-    /// encryption), `timeout` (2 hours).
+    /// encryption), `labels` (texts; those of recurring jobs keep it out of the group `default`), `timeout` (2 hours).
     #[rhai_fn(return_raw)]
     pub fn restore(ctx: NativeCallContext, options: Map) -> RhaiResultOf<Dynamic> {
         let request = restore_request(options).or_throw(&ctx)?;
@@ -42,6 +42,7 @@ fn restore_request(map: Map) -> Result<RestoreRequest> {
         backup: options.required_text("backup")?,
         replicas: options.count("replicas")?.filter(|count| *count > 0),
         spec: options.json("spec")?,
+        labels: options.text_map("labels")?.unwrap_or_default(),
         limit: options.duration("timeout")?.unwrap_or(RESTORE),
     };
     options.finish()?;
