@@ -143,8 +143,8 @@ fn merge(volume: &str, sources: &[(&str, &Inventory)], backups: &[Backup], as_of
 /// The secrets a PersistentVolume names.
 fn secrets(pv: Option<&Value>) -> Vec<String> {
     let csi = pv.and_then(|pv| pv.pointer("/spec/csi")?.as_object());
-    let named = csi.into_iter().flatten().filter(|(key, _)| key.ends_with("SecretRef"));
-    let names = named.filter_map(|(_, secret)| {
+    let references = csi.into_iter().flatten().filter(|(key, _)| key.ends_with("SecretRef"));
+    let names = references.filter_map(|(_, secret)| {
         Some(format!("{}/{}", fields::some(secret, "/namespace")?, fields::some(secret, "/name")?))
     });
     names.collect::<BTreeSet<_>>().into_iter().collect()

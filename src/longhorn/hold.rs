@@ -87,11 +87,12 @@ impl Longhorn {
     /// Lets go of everything that is held, also by an earlier run.
     pub async fn release(&self) -> Result<Held> {
         let mut released = Held { workloads: self.release_workloads(&[]).await?, ..Held::default() };
-        for pv in self.cluster.list("persistentvolumes", &ListOptions::everywhere()).await? {
-            if let Some(policy) = fields::map(&pv, "/metadata/annotations").remove(POLICY) {
+        let pvs = self.cluster.list("persistentvolumes", &ListOptions::everywhere()).await?;
+        for pv in pvs.iter().filter(|pv| is_bound(pv)) {
+            if let Some(policy) = fields::map(pv, "/metadata/annotations").remove(POLICY) {
                 let patch = json!({"metadata": {"annotations": {POLICY: null}}, "spec": {"persistentVolumeReclaimPolicy": policy}});
-                self.cluster.merge(&ObjectRef::new("persistentvolumes", fields::name(&pv))?, &patch).await?;
-                released.persistent_volumes.push(fields::name(&pv).to_string());
+                self.cluster.merge(&ObjectRef::new("persistentvolumes", fields::name(pv))?, &patch).await?;
+                released.persistent_volumes.push(fields::name(pv).to_string());
             }
         }
         let jobs = self.held_jobs().await?;
@@ -109,14 +110,15 @@ impl Longhorn {
         Ok(Held { jobs: self.held_jobs().await?, workloads, persistent_volumes: Vec::new() })
     }
 
-    /// Has a PersistentVolume keep its data when its claim is deleted; tells whether it would not have.
-    pub(super) async fn retain(&self, pv: &Value) -> Result<bool> {
+    /// Has a PersistentVolume keep its data when its claim is deleted, and notes the policy it gets back; tells whether
+    /// it would not have.
+    async fn retain(&self, pv: &Value) -> Result<bool> {
         let policy = fields::text(pv, "/spec/persistentVolumeReclaimPolicy");
         if policy == "Retain" {
             return Ok(false);
         }
-        let patch =
-            json!({"metadata": {"annotations": {POLICY: policy}}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}});
+        let mut patch = retained();
+        patch["metadata"]["annotations"][POLICY] = policy.into();
         self.cluster.merge(&ObjectRef::new("persistentvolumes", fields::name(pv))?, &patch).await?;
         Ok(true)
     }
@@ -208,7 +210,8 @@ impl Longhorn {
                 .hint("scale what uses it to 0, and suspend the tool that scales it up again"),
             _ => error,
         })?;
-        self.retain(&pv).await?;
+        // For good: with its former policy given back, the volume would be deleted after all.
+        self.cluster.merge(&reference, &retained()).await?;
         // Only what the server answers counts: with any other policy the deletion would take the volume along.
         let kept = self.cluster.get(&reference).await?;
         if fields::text(&kept, "/spec/persistentVolumeReclaimPolicy") != "Retain" {
@@ -218,6 +221,16 @@ impl Longhorn {
         self.cluster.delete(claim, DeleteOptions { wait, ..DeleteOptions::default() }).await?;
         Ok(other.to_string())
     }
+}
+
+/// The patch that has a PersistentVolume keep its data, without a note of another policy.
+fn retained() -> Value {
+    json!({"metadata": {"annotations": {POLICY: null}}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}})
+}
+
+/// Whether a PersistentVolume may have its former policy back: one that no claim has would be deleted at once.
+fn is_bound(pv: &Value) -> bool {
+    fields::text(pv, "/status/phase") == "Bound"
 }
 
 /// Whether the workload's pods use the claim, given as `namespace/name`: named in the pod template, or made from a claim

@@ -273,7 +273,8 @@ mod tests {
     }
 
     fn volume(name: &str, created: &str, backup: &str) -> Value {
-        let url = if backup.is_empty() { String::new() } else { format!("s3://b@r/?backup={backup}&volume=v") };
+        let url =
+            if backup.is_empty() { String::new() } else { format!("s3://backups@us-east-1/?backup={backup}&volume=v") };
         json!({"metadata": {"name": name, "creationTimestamp": created}, "spec": {"size": "1073741824", "fromBackup": url},
             "status": {"state": "detached", "robustness": "unknown", "restoreInitiated": !backup.is_empty()}})
     }

@@ -15,6 +15,9 @@ use crate::{
     objectstore::{Store, StoreConfig},
 };
 
+/// Longest time of one look of Longhorn's at a target, with its own time-out of a minute.
+const SAME_FAILURE: Duration = Duration::from_secs(75);
+
 /// A backup target as Longhorn sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Target {
@@ -168,7 +171,26 @@ impl Longhorn {
             }))
         };
         let reference = self.object(BACKUP_TARGET, name)?;
-        self.cluster.watch(&[self.cluster.query(&reference).await?], limit, &doing, check).await.map_err(|error| {
+        let queries = [self.cluster.query(&reference).await?];
+        let start = Instant::now();
+        let mut waited = None;
+        // The same failure again leaves no trace of its own, so it counts once it had time to be another.
+        if old_message.is_some() {
+            let first = self.cluster.watch(&queries, limit.min(SAME_FAILURE), &doing, check).await;
+            if matches!(&first, Err(error) if error.kind() == Kind::Timeout) {
+                let now = self.target(name).await?;
+                if let Some(message) = now.message.filter(|_| !now.available) {
+                    return Err(unusable(name, &message));
+                }
+            } else {
+                waited = Some(first);
+            }
+        }
+        let waited = match waited {
+            Some(waited) => waited,
+            None => self.cluster.watch(&queries, rest(limit, start), &doing, check).await,
+        };
+        waited.map_err(|error| {
             if error.kind() == Kind::Timeout && error.hint_text().is_none() {
                 return error.object(reference.to_string()).hint(
                     "does the credential secret exist and is a Longhorn node ready? if it was looked at earlier than \

@@ -93,16 +93,19 @@ impl Item {
         self.object.text("/metadata/namespace")
     }
 
-    /// Marks it before it is created. The real code marks the annotations it has in memory, so that an object that
-    /// has any counts as done from then on, even if creating it fails.
-    fn tag(&mut self, at: (&str, &str), keys: [&str; 2]) {
-        let had_any = self.object["metadata"]["annotations"].as_object().is_some_and(|all| !all.is_empty());
-        if !self.object["metadata"]["annotations"].is_object() {
-            self.object["metadata"]["annotations"] = json!({});
+    /// The object to create, marked. The real code marks a copy of what it has in memory, whose annotations are the same
+    /// ones when there are any: an object that has some counts as done from then on, even if creating it fails, and one
+    /// that has none is tried again for ever.
+    fn tagged(&mut self, at: (&str, &str), keys: [&str; 2]) -> Value {
+        let mut object = self.object.clone();
+        let had_any = object["metadata"]["annotations"].as_object().is_some_and(|all| !all.is_empty());
+        if !had_any {
+            object["metadata"]["annotations"] = json!({});
         }
-        self.object["metadata"]["annotations"][keys[0]] = at.0.into();
-        self.object["metadata"]["annotations"][keys[1]] = at.1.into();
+        object["metadata"]["annotations"][keys[0]] = at.0.into();
+        object["metadata"]["annotations"][keys[1]] = at.1.into();
         self.done = had_any;
+        object
     }
 }
 
@@ -213,8 +216,7 @@ impl<'a> Rollout<'a> {
     }
 
     async fn create(&self, kind: &BundleKind, item: &mut Item) -> Result<()> {
-        item.tag(self.mark(), [RESTORED, RESTORED_AT]);
-        let mut object = item.object.clone();
+        let mut object = item.tagged(self.mark(), [RESTORED, RESTORED_AT]);
         for field in ["resourceVersion", "uid", "creationTimestamp", "managedFields", "generation"] {
             object["metadata"].as_object_mut().map(|metadata| metadata.remove(field));
         }

@@ -63,7 +63,8 @@ pub mod api {
         system_restore_with(ctx, bundle, Map::new())
     }
 
-    /// Has Longhorn restore a system backup: `#{name, state, warnings}`. That it ends proves little: volumes without
+    /// Has Longhorn restore a system backup: `#{name, state, warnings}`. The state is `"Completed"`, or `"Stopped"` when it
+    /// could not have come to an end within `timeout` (2 hours). That it ends proves little: volumes without
     /// their backup and claims without their namespace are left out silently, so compare with `longhorn::expected`.
     /// Throws `refused` while a volume is attached.
     #[rhai_fn(name = "system_restore", return_raw)]
