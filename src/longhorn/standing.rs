@@ -261,7 +261,7 @@ mod tests {
 
     fn expected() -> Expected {
         Expected {
-            volume: "v".to_string(),
+            volume: "vol".to_string(),
             claim: Some("app/data".to_string()),
             backup: Some("b2".to_string()),
             taken: Some("2026-11-20T02:00:00Z".to_string()),
@@ -273,8 +273,11 @@ mod tests {
     }
 
     fn volume(name: &str, created: &str, backup: &str) -> Value {
-        let url =
-            if backup.is_empty() { String::new() } else { format!("s3://backups@us-east-1/?backup={backup}&volume=v") };
+        let url = if backup.is_empty() {
+            String::new()
+        } else {
+            format!("s3://backups@us-east-1/?backup={backup}&volume=vol")
+        };
         json!({"metadata": {"name": name, "creationTimestamp": created}, "spec": {"size": "1073741824", "fromBackup": url},
             "status": {"state": "detached", "robustness": "unknown", "restoreInitiated": !backup.is_empty()}})
     }
@@ -304,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_restored_and_bound_volume_is_in_place() {
-        let (volumes, pvs) = ([volume("v", LATER, "b2")], [pv("p", "v")]);
+        let (volumes, pvs) = ([volume("vol", LATER, "b2")], [pv("p", "vol")]);
         assert_eq!(judge(&expected(), &volumes, &pvs, &[claim("p", "Bound")]).0, State::InPlace);
         assert_eq!(judge(&expected(), &volumes, &pvs, &[claim("p", "Pending")]).0, State::Unbound);
         assert_eq!(judge(&expected(), &volumes, &pvs, &[claim("p", "Lost")]).0, State::Differs);
@@ -314,25 +317,25 @@ mod tests {
 
     #[test]
     fn a_volume_that_was_never_lost_is_left_alone() {
-        let before = volume("v", "2026-11-01T00:00:00Z", "");
-        assert_eq!(judge(&expected(), &[before], &[pv("p", "v")], &[claim("p", "Bound")]).0, State::InPlace);
+        let before = volume("vol", "2026-11-01T00:00:00Z", "");
+        assert_eq!(judge(&expected(), &[before], &[pv("p", "vol")], &[claim("p", "Bound")]).0, State::InPlace);
         // Restored long ago from an older backup, and backed up since.
-        let since = volume("v", "2026-11-01T00:00:00Z", "b1");
-        assert_eq!(judge(&expected(), &[since], &[pv("p", "v")], &[claim("p", "Bound")]).0, State::InPlace);
+        let since = volume("vol", "2026-11-01T00:00:00Z", "b1");
+        assert_eq!(judge(&expected(), &[since], &[pv("p", "vol")], &[claim("p", "Bound")]).0, State::InPlace);
     }
 
     #[test]
     fn empty_and_older_data_are_seen_whatever_was_reported() {
-        let bound = ([pv("p", "v")], [claim("p", "Bound")]);
-        let (state, reason) = judge(&expected(), &[volume("v", LATER, "")], &bound.0, &bound.1);
+        let bound = ([pv("p", "vol")], [claim("p", "Bound")]);
+        let (state, reason) = judge(&expected(), &[volume("vol", LATER, "")], &bound.0, &bound.1);
         assert_eq!(state, State::Empty);
         assert!(reason.contains("made empty at 2026-11-21T00:00:00Z"), "{reason}");
-        let (state, reason) = judge(&expected(), &[volume("v", LATER, "b1")], &bound.0, &bound.1);
+        let (state, reason) = judge(&expected(), &[volume("vol", LATER, "b1")], &bound.0, &bound.1);
         assert_eq!(state, State::OtherBackup);
         assert!(reason.contains("from the backup b1, not from b2"), "{reason}");
         let nothing = Expected { backup: None, taken: None, ..expected() };
         assert_eq!(judge(&nothing, &[], &[], &[]).0, State::Lost);
-        let mut anew = volume("v", LATER, "");
+        let mut anew = volume("vol", LATER, "");
         assert_eq!(judge(&nothing, &[anew.clone()], &bound.0, &bound.1).0, State::InPlace);
         anew["metadata"]["annotations"] = json!({"longhorn.io/last-system-restored": "s3://b@r/x"});
         assert_eq!(judge(&nothing, &[anew], &bound.0, &bound.1).0, State::Lost);
@@ -341,7 +344,7 @@ mod tests {
     #[test]
     fn a_claim_on_another_volume_is_named() {
         let squatter = volume("pvc-new", LATER, "");
-        for volumes in [vec![squatter.clone()], vec![squatter, volume("v", LATER, "b2")]] {
+        for volumes in [vec![squatter.clone()], vec![squatter, volume("vol", LATER, "b2")]] {
             let (state, reason) =
                 judge(&expected(), &volumes, &[pv("pvc-new", "pvc-new")], &[claim("pvc-new", "Bound")]);
             assert_eq!(state, State::Taken);
@@ -351,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_restore_under_way_and_a_failed_one_are_told_apart() {
-        let mut object = volume("v", LATER, "b2");
+        let mut object = volume("vol", LATER, "b2");
         object["status"]["restoreRequired"] = true.into();
         assert_eq!(judge(&expected(), &[object.clone()], &[], &[]).0, State::Restoring);
         object["status"]["robustness"] = "faulted".into();
@@ -363,7 +366,7 @@ mod tests {
         let seen = |change: &dyn Fn(&mut Expected)| {
             let mut wanted = expected();
             change(&mut wanted);
-            judge(&wanted, &[volume("v", LATER, "b2")], &[pv("p", "v")], &[claim("p", "Bound")])
+            judge(&wanted, &[volume("vol", LATER, "b2")], &[pv("p", "vol")], &[claim("p", "Bound")])
         };
         assert!(seen(&|e| e.class = Some("fast".to_string())).1.contains("class \"longhorn\", not \"fast\""));
         assert!(seen(&|e| e.volume_mode = Some("Block".to_string())).1.contains("volume mode Filesystem, not Block"));

@@ -10,7 +10,7 @@ use std::{
 use crate::lab::{Lab, Said};
 
 /// Applications that are folders with a file each: one Deployment in a namespace, mounting its claims at `/mnt`.
-const APPS: &str = r##"
+const APPS: &str = r#"
 const NS = "longhorn-system";
 
 fn namespace(ns) { kube::apply(#{ apiVersion: "v1", kind: "Namespace", metadata: #{ name: ns } }); }
@@ -61,7 +61,7 @@ fn system_restore(name, bundle) {
 }
 
 fn state_of_restore(name) { kube::get("systemrestores.longhorn.io", `longhorn-system/${name}`).status?.state }
-"##;
+"#;
 
 impl Lab {
     fn run(&self, script: &str) -> Said {
@@ -317,8 +317,8 @@ fn a_claim_that_was_made_anew_first_is_refused_and_replaced_on_request() {
 #[test]
 fn what_stands_in_the_way_is_named_before_or_while_it_does() {
     let lab = Lab::up();
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/longhorn/backupstore");
-    copy(&fixtures, &lab.bucket().join("backupstore"));
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/longhorn/backupstore/volumes");
+    copy(&fixtures, &lab.bucket().join("backupstore/volumes"));
 
     let limit = |value: &str| {
         format!(
@@ -363,7 +363,7 @@ fn what_stands_in_the_way_is_named_before_or_while_it_does() {
         .says("failed lock")
         .says("pvc-backed")
         .says("backing image")
-        .says("pvc-empty: its claim")
+        .says("pvc-legacy: its claim")
         .says("no source tells which claim it had");
     fs::remove_file(&lock).expect("the lock goes");
 
