@@ -74,7 +74,8 @@ fn progress(engines: &[&Value]) -> Option<u8> {
     done.min().and_then(|percent| u8::try_from(percent.min(100)).ok())
 }
 
-fn replica_errors(engines: &[&Value]) -> BTreeSet<String> {
+/// What the replicas complain of at the moment; a restore that is tried again has no error meanwhile.
+pub(super) fn replica_errors(engines: &[&Value]) -> BTreeSet<String> {
     let replicas = engines.iter().filter_map(|engine| engine.pointer("/status/restoreStatus")?.as_object());
     let errors = replicas.flat_map(serde_json::Map::values).filter_map(|replica| fields::owned(replica, "/error"));
     errors.map(|error| error.trim().to_string()).collect()

@@ -219,6 +219,7 @@ impl Longhorn {
             self.cluster.query(&reference).await?,
             Query::list(ENGINE, self.all().selector(format!("longhornvolume={name}"))),
         ];
+        let mut trouble = String::new();
         let check = |observer: &Observer| {
             let Some(volume) = observer.object(0) else {
                 return Err(Error::new(Kind::Failed, format!("the volume {name} was deleted while it was restored")));
@@ -229,9 +230,17 @@ impl Longhorn {
                 Outcome::Failed(error) => Err(error),
                 Outcome::Running(percent, note) => {
                     tell(Progress { percent, note: note.clone() });
+                    if let Some(error) = outcome::replica_errors(&engines).pop_last() {
+                        trouble = error;
+                    }
+                    let before = if trouble.is_empty() || note.contains(&trouble) {
+                        String::new()
+                    } else {
+                        format!(", before: {trouble}")
+                    };
                     Ok(ControlFlow::Continue(match percent {
-                        Some(percent) => format!("{note}, {percent} %"),
-                        None => note,
+                        Some(percent) => format!("{note}, {percent} %{before}"),
+                        None => format!("{note}{before}"),
                     }))
                 }
             }
