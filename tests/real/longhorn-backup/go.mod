@@ -1,4 +1,4 @@
-module lhrun.test/real
+module lhrun.test/real/longhorn-backup
 
 go 1.26
 
