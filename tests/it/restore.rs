@@ -1,10 +1,9 @@
 //! Restores on a cluster that stays: what was lost comes back, and what is there is left alone.
 
-use crate::lab::Lab;
+use crate::lab::Place;
 
-#[test]
-fn a_second_restore_changes_nothing_and_says_so() {
-    let lab = Lab::up();
+/// A volume is lost with its namespace, restored, and left alone by a second restore.
+pub fn twice(lab: &Place) {
     lab.script(r#"import "apps/postgres-test" as app; app::deploy(); app::seed(1000);"#).success();
     lab.lhrun(["run", "backup-now"]).success().says("postgres-test/data-postgres-test-0");
     lab.lhrun(["run", "system-backup"]).success();

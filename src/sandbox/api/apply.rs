@@ -259,7 +259,7 @@ mod tests {
         let wanted = deployment(&json!([{"name": "a", "image": "2"}]));
         let failure = apply(deployments(), &one, &wanted, &manager("two"), false).unwrap_err();
         assert_eq!(failure.code, 409);
-        let text = "Apply failed with 1 conflict: conflict with \"one\" using apps/v1: \
+        let text = "Apply failed with 1 conflict: conflict with \"one\": \
                     .spec.template.spec.containers[name=\"a\"].image";
         assert_eq!(failure.message, text);
         let forced = apply(deployments(), &one, &wanted, &manager("two"), true).unwrap();

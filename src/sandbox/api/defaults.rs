@@ -22,9 +22,13 @@ pub(super) fn on_create(kind: &ResourceKind, new: &mut Value, store: &Store) {
         "pods" => {
             new["status"] = json!({"phase": "Pending", "qosClass": "BestEffort"});
         }
-        "persistentvolumes" => new["status"] = json!({"phase": "Pending"}),
+        "persistentvolumes" => {
+            new["status"] = json!({"phase": "Pending"});
+            protect(new, "kubernetes.io/pv-protection");
+        }
         "persistentvolumeclaims" => {
             new["status"] = json!({"phase": "Pending"});
+            protect(new, "kubernetes.io/pvc-protection");
             if new["spec"].is_object()
                 && new["spec"]["storageClassName"].is_null()
                 && let Some(class) = default_class(store)
@@ -49,6 +53,16 @@ pub(super) fn on_create(kind: &ResourceKind, new: &mut Value, store: &Store) {
             label_job(new);
         }
         _ => {}
+    }
+}
+
+/// Claims and volumes are protected from the beginning, before any controller has seen them.
+fn protect(new: &mut Value, finalizer: &str) {
+    let finalizers = object::metadata(new).entry("finalizers").or_insert_with(|| json!([]));
+    if let Some(finalizers) = finalizers.as_array_mut()
+        && finalizers.iter().all(|other| other != finalizer)
+    {
+        finalizers.push(json!(finalizer));
     }
 }
 

@@ -1,5 +1,7 @@
 //! `metadata.managedFields`: who set which field.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::{fields::Fields, kinds::ResourceKind, object};
@@ -30,12 +32,17 @@ impl Entry {
 
     /// How messages name it.
     pub fn describe(&self) -> String {
-        let Manager { name, subresource, .. } = &self.manager;
-        if subresource.is_empty() {
-            format!("\"{name}\" using {}", self.api_version)
-        } else {
-            format!("\"{name}\" with subresource \"{subresource}\" using {}", self.api_version)
+        let Manager { name, applies, subresource } = &self.manager;
+        let mut text = format!("\"{name}\"");
+        // Writing to a string does not fail.
+        if !subresource.is_empty() {
+            let _ = write!(text, " with subresource \"{subresource}\"");
         }
+        // Who applies is the same manager whatever the version.
+        if !applies {
+            let _ = write!(text, " using {}", self.api_version);
+        }
+        text
     }
 
     fn to_value(&self) -> Value {

@@ -7,12 +7,15 @@
 
 pub mod admission;
 mod apply;
+mod binding;
 mod columns;
 mod defaults;
 mod discovery;
 mod fields;
 mod gc;
 pub mod kinds;
+pub mod kubelet;
+mod listener;
 mod managed;
 mod object;
 mod openapi;
@@ -38,8 +41,10 @@ mod typed;
 mod validate;
 mod view;
 mod watch;
+pub mod webhook;
 mod write;
 mod writer;
 
+pub use listener::Endpoint;
 pub use pki::{Pki, write_kubeconfig};
 pub use server::{ApiConfig, ApiServer};

@@ -7,8 +7,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -60,7 +61,7 @@ impl Pki {
                 })
             };
             let pki = Self { ca: read(&ca)?, certificate: read(&certificate)?, key: read(&key)?.into() };
-            pki.server_config()?;
+            pki.server_config(None)?;
             return Ok(pki);
         }
         let pki = Self::generate()?;
@@ -70,7 +71,8 @@ impl Pki {
         Ok(pki)
     }
 
-    pub(super) fn server_config(&self) -> Result<Arc<ServerConfig>> {
+    /// With a `client_ca` (PEM), only clients that show a certificate of that authority are served.
+    pub(super) fn server_config(&self, client_ca: Option<&str>) -> Result<Arc<ServerConfig>> {
         let bad =
             |error: &dyn std::fmt::Display| Error::new(Kind::Invalid, format!("the server's certificate: {error}"));
         let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes())
@@ -78,10 +80,20 @@ impl Pki {
             .map_err(|error| bad(&error))?;
         let key = PrivateKeyDer::from_pem_slice(self.key.expose_secret().as_bytes()).map_err(|error| bad(&error))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-            .map_err(|error| bad(&error))?;
+        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| bad(&error))?;
+        let builder = match client_ca {
+            None => builder.with_no_client_auth(),
+            Some(pem) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                    roots.add(certificate.map_err(|error| bad(&error))?).map_err(|error| bad(&error))?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                builder.with_client_cert_verifier(verifier.map_err(|error| bad(&error))?)
+            }
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| bad(&error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

@@ -11,7 +11,7 @@ use axum::{
 use serde_json::Value;
 
 use super::{
-    discovery,
+    binding, discovery,
     kinds::{self, ResourceKind},
     openapi, read, reviews, scale,
     server::Cluster,
@@ -220,6 +220,7 @@ async fn resource(
         (Some("status"), _) if call.target.kind.status => {}
         (Some("log"), "Pod") if get => return streams::logs(call).await,
         (Some("exec"), "Pod") if get || method == Method::POST => return streams::exec(call, parts).await,
+        (Some("binding"), "Pod") if method == Method::POST => return binding::bind(&call),
         (Some("scale"), _) if call.target.kind.scale && get => return scale::get(&call),
         (Some("scale"), _) if call.target.kind.scale && (replace || method == Method::PATCH) => {
             return scale::change(&call, replace);

@@ -10,6 +10,8 @@ enum Test {
     NotIn(Vec<String>),
     Exists,
     Missing,
+    Above(i64),
+    Below(i64),
 }
 
 /// Which objects a list, a watch or a deletion is about.
@@ -55,8 +57,14 @@ impl Test {
             Self::NotIn(values) => value.is_none_or(|value| values.iter().all(|unwanted| unwanted != value)),
             Self::Exists => value.is_some(),
             Self::Missing => value.is_none(),
+            Self::Above(limit) => number(value).is_some_and(|value| value > *limit),
+            Self::Below(limit) => number(value).is_some_and(|value| value < *limit),
         }
     }
+}
+
+fn number(value: Option<&str>) -> Option<i64> {
+    value?.parse().ok()
 }
 
 /// A field's text; what is absent counts as empty, false or zero, as in a real server.
@@ -143,6 +151,9 @@ fn parse_labels(text: &str) -> Result<Vec<(String, Test)>, Failure> {
             (name, Test::In(values))
         } else if part.contains('=') {
             equality(part).ok_or_else(|| bad(part))?
+        } else if let Some((name, limit)) = part.split_once(['<', '>']) {
+            let limit = limit.trim().parse().map_err(|_| bad(part))?;
+            (name.trim().to_owned(), if part.contains('>') { Test::Above(limit) } else { Test::Below(limit) })
         } else if let Some(name) = part.strip_prefix('!') {
             (name.trim().to_owned(), Test::Missing)
         } else {

@@ -1,6 +1,6 @@
-//! Starting and stopping the server: TLS, the token, connections.
+//! Starting and stopping the server, and the token.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -8,22 +8,14 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{admission::Admission, gc, pki::Pki, pods::Pods, routes, status::Failure, store::Store, write};
-use crate::{Error, Kind, Result};
-
-/// How long a client may take for the TLS handshake, and how long open requests may take to end on stop.
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::{
+    admission::Admission, gc, listener::Listener, pki::Pki, pods::Pods, routes, status::Failure, store::Store, write,
+};
+use crate::Result;
 
 /// What a server is made of.
 pub struct ApiConfig {
@@ -92,12 +84,12 @@ impl ApiServer {
     /// Starts an empty cluster (only the system's namespaces). Errors: `refused` when the address is in use, `invalid`
     /// for broken certificates.
     pub async fn start(config: ApiConfig) -> Result<Self> {
-        let tls = TlsAcceptor::from(config.pki.server_config()?);
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| cannot_listen(config.listen, error))?;
-        let addr = listener.local_addr().map_err(|error| cannot_listen(config.listen, error))?;
+        let listener = Listener::bind(config.listen, &config.pki, None).await?;
+        let addr = listener.addr();
         let cluster = Arc::new(Cluster::new(config.token, config.admission, config.pods));
         cluster.tasks.spawn(gc::run(cluster.clone()));
-        cluster.tasks.spawn(accept(listener, tls, cluster.clone()));
+        let router = Router::new().fallback(handle).with_state(cluster.clone());
+        listener.serve(router, &cluster.stopping, &cluster.tasks);
         Ok(Self { addr, cluster })
     }
 
@@ -118,51 +110,6 @@ impl Drop for ApiServer {
     fn drop(&mut self) {
         self.cluster.stopping.cancel();
     }
-}
-
-fn cannot_listen(addr: SocketAddr, error: std::io::Error) -> Error {
-    let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
-    let failure = Error::new(if in_use { Kind::Refused } else { Kind::Failed }, format!("cannot listen on {addr}"))
-        .object(addr.to_string())
-        .source(error);
-    if in_use { failure.hint("another sandbox may be running; stop it, or choose another port") } else { failure }
-}
-
-async fn accept(listener: TcpListener, tls: TlsAcceptor, cluster: Arc<Cluster>) {
-    let router = Router::new().fallback(handle).with_state(cluster.clone());
-    loop {
-        let accepted = tokio::select! {
-            () = cluster.stopping.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let connection = serve(stream, tls.clone(), router.clone(), cluster.stopping.clone());
-                cluster.tasks.spawn(connection);
-            }
-            // Out of file descriptors, or a client gone before it was served: the next one may have more luck.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, tls: TlsAcceptor, router: Router, stopping: CancellationToken) {
-    let _ = stream.set_nodelay(true);
-    let handshake = tokio::time::timeout(PATIENCE, tls.accept(stream));
-    let stream = tokio::select! {
-        () = stopping.cancelled() => return,
-        stream = handshake => stream,
-    };
-    // A client that does not speak TLS, or does not trust us, has been told so by the handshake.
-    let Ok(Ok(stream)) = stream else { return };
-    let server = auto::Builder::new(TokioExecutor::new());
-    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = tokio::time::timeout(PATIENCE, connection).await;
 }
 
 async fn handle(State(cluster): State<Arc<Cluster>>, request: Request) -> Response {

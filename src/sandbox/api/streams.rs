@@ -1,4 +1,4 @@
-//! Logs and exec of pods.
+//! Logs and exec of pods, as an API server and as a kubelet serve them.
 //!
 //! Exec is the WebSocket protocol `v5.channel.k8s.io` (and `v4`, which cannot close its input): each message begins
 //! with a channel number.
@@ -18,12 +18,12 @@ use futures::{Sink, SinkExt as _, Stream, StreamExt as _};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    pods::{ContainerRef, ExecStreams, LogRequest},
+    pods::{ContainerRef, ExecStreams, LogRequest, Pods},
     read,
     routes::{Call, Params},
-    server::Cluster,
     status::{Answer, Failure},
 };
 use crate::{Error, Kind};
@@ -52,10 +52,30 @@ impl From<Error> for Failure {
     }
 }
 
+/// Whom streams come from, and what ends them.
+#[derive(Clone)]
+pub(super) struct Streams {
+    pub pods: Arc<dyn Pods>,
+    /// Cancelled when the server stops.
+    pub stopping: CancellationToken,
+    /// Sessions that outlive their request.
+    pub tasks: TaskTracker,
+}
+
+impl Streams {
+    fn of(call: &Call) -> Self {
+        let cluster = &call.cluster;
+        Self { pods: cluster.pods.clone(), stopping: cluster.stopping.clone(), tasks: cluster.tasks.clone() }
+    }
+}
+
 /// `GET …/pods/NAME/log`.
 pub(super) async fn logs(call: Call) -> Answer {
-    let container = container(&call)?;
-    let params = &call.params;
+    serve_logs(&Streams::of(&call), container(&call)?, &call.params).await
+}
+
+/// The log of a container that is known to exist.
+pub(super) async fn serve_logs(streams: &Streams, container: ContainerRef, params: &Params) -> Answer {
     let count =
         |name: &str| Ok::<_, Failure>(params.number(name)?.map(|value| usize::try_from(value).unwrap_or(usize::MAX)));
     let since_time = params.get("sinceTime").map(|text| {
@@ -69,9 +89,8 @@ pub(super) async fn logs(call: Call) -> Answer {
         timestamps: params.flag("timestamps"),
         previous: params.flag("previous"),
     };
-    let stopping = call.cluster.stopping.clone();
-    let lines = call.cluster.pods.logs(container, request).await?;
-    let body = Body::from_stream(lines.take_until(stopping.cancelled_owned()));
+    let lines = streams.pods.logs(container, request).await?;
+    let body = Body::from_stream(lines.take_until(streams.stopping.clone().cancelled_owned()));
     let mut response = body.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Ok(response)
@@ -108,7 +127,19 @@ fn container(call: &Call) -> Answer<ContainerRef> {
 /// `GET …/pods/NAME/exec`, upgraded to a WebSocket.
 pub(super) async fn exec(call: Call, parts: &mut Parts) -> Answer {
     let container = container(&call)?;
-    let command: Vec<String> = call.params.all("command").map(str::to_owned).collect();
+    let wants = Wants { stdin: call.params.flag("stdin"), tty: call.params.flag("tty") };
+    serve_exec(&Streams::of(&call), container, &call.params, wants, parts).await
+}
+
+/// A command in a container that is known to exist.
+pub(super) async fn serve_exec(
+    streams: &Streams,
+    container: ContainerRef,
+    params: &Params,
+    wants: Wants,
+    parts: &mut Parts,
+) -> Answer {
+    let command: Vec<String> = params.all("command").map(str::to_owned).collect();
     if command.is_empty() {
         return Err(Failure::bad_request("you must specify at least 1 container command"));
     }
@@ -119,11 +150,10 @@ pub(super) async fn exec(call: Call, parts: &mut Parts) -> Answer {
     if upgrade.selected_protocol().is_none() {
         return Err(Failure::bad_request("exec speaks v5.channel.k8s.io and v4.channel.k8s.io only"));
     }
-    let cluster = call.cluster.clone();
-    let tasks = cluster.tasks.clone();
-    Ok(upgrade.on_upgrade(move |socket| {
-        tasks.track_future(session(cluster, socket, Ask { container, command, wants: Wants::of(&call.params) }))
-    }))
+    let streams = streams.clone();
+    let tasks = streams.tasks.clone();
+    Ok(upgrade
+        .on_upgrade(move |socket| tasks.track_future(session(streams, socket, Ask { container, command, wants }))))
 }
 
 struct Ask {
@@ -132,21 +162,16 @@ struct Ask {
     wants: Wants,
 }
 
+/// What a client of a command wants beside its output.
 #[derive(Clone, Copy)]
-struct Wants {
-    stdin: bool,
+pub(super) struct Wants {
+    pub stdin: bool,
     /// A terminal has one output, and its lines end in CR LF.
-    tty: bool,
-}
-
-impl Wants {
-    fn of(params: &Params) -> Self {
-        Self { stdin: params.flag("stdin"), tty: params.flag("tty") }
-    }
+    pub tty: bool,
 }
 
 /// Runs the command until it ends, the client leaves, or the server stops.
-async fn session(cluster: Arc<Cluster>, socket: WebSocket, ask: Ask) {
+async fn session(served: Streams, socket: WebSocket, ask: Ask) {
     let (mut sink, stream) = socket.split();
     let (input, stdin) = tokio::io::duplex(PIPE);
     let (stdout, out) = tokio::io::duplex(PIPE);
@@ -158,7 +183,7 @@ async fn session(cluster: Arc<Cluster>, socket: WebSocket, ask: Ask) {
         stderr: Box::new(stderr),
     };
     let run = async {
-        let exit = cluster.pods.exec(ask.container, ask.command, streams);
+        let exit = served.pods.exec(ask.container, ask.command, streams);
         let (exit, sent) = tokio::join!(exit, send_output(&mut sink, out, err, wants.tty));
         sent.map(|()| exit)
     };
@@ -166,7 +191,7 @@ async fn session(cluster: Arc<Cluster>, socket: WebSocket, ask: Ask) {
         exit = run => exit,
         () = receive_input(stream, input, wants.tty) => None,
         // Clients wait for a status; one that never comes leaves some of them reading for ever.
-        () = cluster.stopping.cancelled() => Some(Err(Error::new(Kind::Cancelled, "the server is shutting down"))),
+        () = served.stopping.cancelled() => Some(Err(Error::new(Kind::Cancelled, "the server is shutting down"))),
     };
     if let Some(exit) = exit {
         let status = exit_status(&exit).to_string();

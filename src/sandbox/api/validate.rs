@@ -10,6 +10,11 @@ use super::{
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
     and must start and end with an alphanumeric character";
+const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with \
+    an alphanumeric character";
+const DATA_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', \
+    and must start and end with an alphanumeric character";
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', \
     and must start and end with an alphanumeric character";
 
@@ -51,66 +56,125 @@ pub(super) fn object(kind: &ResourceKind, new: &Value) -> Answer<()> {
     if let Some(why) = bad_name(kind, name) {
         return fail("metadata.name", format!("Invalid value: {name:?}: {why}"));
     }
+    for (key, value) in new["metadata"]["labels"].as_object().into_iter().flatten() {
+        if !qualified_name(key) {
+            return fail("metadata.labels", format!("Invalid value: {key:?}: {QUALIFIED}"));
+        }
+        let value = value.as_str().unwrap_or_default();
+        if !value.is_empty() && !label_part(value) {
+            return fail("metadata.labels", format!("Invalid value: {value:?}: {LABEL_VALUE}"));
+        }
+    }
     content(kind, new)
+}
+
+/// A label's key: a name, perhaps behind a domain and a slash.
+fn qualified_name(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((domain, name)) => is_subdomain(domain) && label_part(name),
+        None => label_part(key),
+    }
+}
+
+/// Up to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends.
+fn label_part(text: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && ends(text.chars().next())
+        && ends(text.chars().next_back())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 /// What controllers rely on in the built-in kinds they work with.
 fn content(kind: &ResourceKind, new: &Value) -> Answer<()> {
     let spec = &new["spec"];
-    let mut causes: Vec<(&str, String)> = Vec::new();
-    let required = "Required value".to_owned();
+    let mut causes: Vec<(String, String)> = Vec::new();
+    let mut fault = |field: &str, why: &str| causes.push((field.to_owned(), why.to_owned()));
+    let required = "Required value";
     match kind.qualified().as_str() {
-        "pods" => pod(&mut causes, spec),
+        "pods" => pod(&mut causes, "", spec),
+        "configmaps" | "secrets" => {
+            let keys = ["data", "binaryData"].into_iter().flat_map(|of| {
+                new[of].as_object().into_iter().flat_map(move |fields| fields.keys().map(move |key| (of, key)))
+            });
+            for (of, key) in keys.filter(|(_, key)| !is_data_key(key)) {
+                causes.push((format!("{of}[{key}]"), format!("Invalid value: {key:?}: {DATA_KEY}")));
+            }
+        }
         "persistentvolumeclaims" => {
             if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
-                causes.push(("spec.accessModes", "Required value: at least 1 access mode is required".to_owned()));
+                fault("spec.accessModes", "Required value: at least 1 access mode is required");
             }
             if !spec["resources"]["requests"]["storage"].is_string()
                 && !spec["resources"]["requests"]["storage"].is_u64()
             {
-                causes.push(("spec.resources[storage]", required));
+                fault("spec.resources[storage]", required);
             }
         }
         "persistentvolumes" => {
             if spec["accessModes"].as_array().is_none_or(Vec::is_empty) {
-                causes.push(("spec.accessModes", required.clone()));
+                fault("spec.accessModes", required);
             }
             if spec["capacity"].as_object().is_none_or(serde_json::Map::is_empty) {
-                causes.push(("spec.capacity", required));
+                fault("spec.capacity", required);
+            }
+            let plain = [
+                "accessModes",
+                "capacity",
+                "claimRef",
+                "mountOptions",
+                "nodeAffinity",
+                "persistentVolumeReclaimPolicy",
+                "storageClassName",
+                "volumeAttributesClassName",
+                "volumeMode",
+            ];
+            if without(spec, &plain).as_object().is_none_or(serde_json::Map::is_empty) {
+                fault("spec", "Required value: must specify a volume type");
             }
         }
-        "storageclasses.storage.k8s.io" if !new["provisioner"].is_string() => causes.push(("provisioner", required)),
+        "storageclasses.storage.k8s.io" if !new["provisioner"].is_string() => fault("provisioner", required),
         "statefulsets.apps" | "deployments.apps" | "replicasets.apps" | "daemonsets.apps" | "jobs.batch" => {
             let replicas = &spec["replicas"];
             if !replicas.is_null() && replicas.as_u64().is_none_or(|count| i32::try_from(count).is_err()) {
-                causes
-                    .push(("spec.replicas", format!("Invalid value: {replicas}: must be greater than or equal to 0")));
+                fault("spec.replicas", &format!("Invalid value: {replicas}: must be greater than or equal to 0"));
             }
             let labels = &spec["template"]["metadata"]["labels"];
             match spec["selector"]["matchLabels"].as_object() {
                 Some(wanted) if wanted.iter().any(|(name, value)| labels.get(name) != Some(value)) => {
                     let why = format!("Invalid value: {labels}: `selector` does not match template `labels`");
-                    causes.push(("spec.template.metadata.labels", why));
+                    fault("spec.template.metadata.labels", &why);
                 }
-                None if spec["selector"]["matchExpressions"].is_null() => causes.push(("spec.selector", required)),
+                None if spec["selector"]["matchExpressions"].is_null() => fault("spec.selector", required),
                 _ => {}
             }
-            pod(&mut causes, &spec["template"]["spec"]);
+            pod(&mut causes, "spec.template.", &spec["template"]["spec"]);
         }
         _ => {}
     }
-    if causes.is_empty() { Ok(()) } else { Err(Failure::invalid(kind, object::name(new), &causes)) }
+    if causes.is_empty() {
+        return Ok(());
+    }
+    let causes: Vec<(&str, String)> = causes.iter().map(|(field, why)| (field.as_str(), why.clone())).collect();
+    Err(Failure::invalid(kind, object::name(new), &causes))
 }
 
-fn pod(causes: &mut Vec<(&str, String)>, spec: &Value) {
+fn is_data_key(key: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !key.is_empty() && key.len() <= 253 && key.chars().all(fits) && !matches!(key, "." | "..") && !key.starts_with("..")
+}
+
+/// The spec of a pod, or of the pods of a workload `at` whose template it stands.
+fn pod(causes: &mut Vec<(String, String)>, at: &str, spec: &Value) {
     let Some(containers) = spec["containers"].as_array().filter(|containers| !containers.is_empty()) else {
-        causes.push(("spec.containers", "Required value".to_owned()));
+        causes.push((format!("{at}spec.containers"), "Required value".to_owned()));
         return;
     };
-    for field in ["name", "image"] {
-        if containers.iter().any(|container| container[field].as_str().is_none_or(str::is_empty)) {
-            let name = if field == "name" { "spec.containers[].name" } else { "spec.containers[].image" };
-            causes.push((name, "Required value".to_owned()));
+    for (index, container) in containers.iter().enumerate() {
+        for field in ["name", "image"] {
+            if container[field].as_str().is_none_or(str::is_empty) {
+                causes.push((format!("{at}spec.containers[{index}].{field}"), "Required value".to_owned()));
+            }
         }
     }
 }
@@ -137,6 +201,13 @@ pub(super) fn change(kind: &ResourceKind, old: &Value, new: &Value) -> Answer<()
         "persistentvolumeclaims" if claim_spec(old) != claim_spec(new) || volume_name_changes(old, new) => {
             let why = "Forbidden: spec is immutable after creation except resources.requests and \
                        volumeAttributesClassName for bound claims";
+            causes.push(("spec", why.to_owned()));
+        }
+        "pods" if pod_spec(old) != pod_spec(new) => {
+            let why = "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,\
+                       `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions \
+                       to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
+                       previously negative)";
             causes.push(("spec", why.to_owned()));
         }
         "configmaps" | "secrets"
@@ -187,6 +258,17 @@ fn volume_name_changes(old: &Value, new: &Value) -> bool {
     before.is_string() && before != "" && before != after
 }
 
+/// A pod's spec without what may change.
+fn pod_spec(pod: &Value) -> Value {
+    let mut spec = without(&pod["spec"], &["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds"]);
+    for list in ["containers", "initContainers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            container.remove("image");
+        }
+    }
+    spec
+}
+
 fn stateful_spec(set: &Value) -> Value {
     const MAY: [&str; 7] = [
         "replicas",
@@ -212,11 +294,17 @@ fn bad_name(kind: &ResourceKind, name: &str) -> Option<&'static str> {
         return bad.then_some("may not be '.' or '..' or contain '/' or '%'");
     }
     let label_only = matches!(kind.qualified().as_str(), "namespaces" | "services");
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let label =
-        |part: &str| !part.is_empty() && part.chars().all(inner) && !part.starts_with('-') && !part.ends_with('-');
     if label_only {
-        return (name.len() > 63 || !label(name)).then_some(LABEL);
+        return (name.len() > 63 || !is_label(name)).then_some(LABEL);
     }
-    (name.len() > 253 || !name.split('.').all(label)).then_some(SUBDOMAIN)
+    (!is_subdomain(name)).then_some(SUBDOMAIN)
+}
+
+fn is_label(part: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !part.is_empty() && part.chars().all(inner) && !part.starts_with('-') && !part.ends_with('-')
+}
+
+fn is_subdomain(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_label)
 }

@@ -52,9 +52,18 @@ impl View {
     pub fn list(self, kind: &ResourceKind, objects: &[Object], metadata: &Value) -> Value {
         let items = |view: Self| objects.iter().map(|object| view.object(kind, object)).collect::<Vec<_>>();
         match self {
-            Self::Whole => json!({
-                "kind": kind.list_kind(), "apiVersion": kind.api_version(), "metadata": metadata, "items": items(self),
-            }),
+            Self::Whole => {
+                let mut items = items(self);
+                // A list of a built-in kind says once what its items are.
+                if !kind.custom() {
+                    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                        item.retain(|field, _| !matches!(field.as_str(), "apiVersion" | "kind"));
+                    }
+                }
+                json!({
+                    "kind": kind.list_kind(), "apiVersion": kind.api_version(), "metadata": metadata, "items": items,
+                })
+            }
             Self::Metadata => json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
                 "items": items(self),

@@ -12,6 +12,7 @@ use super::{
     routes::Call,
     server::Cluster,
     status::{Answer, Failure, json_response},
+    typed,
     view::View,
     writer::{Deletion, Part, Propagation, Writer},
 };
@@ -71,9 +72,28 @@ fn part(call: &Call) -> Part {
     }
 }
 
+/// A built-in kind is known by the path: its objects need not repeat it.
+fn identify(call: &Call, object: &mut Value) {
+    if call.target.kind.custom() {
+        return;
+    }
+    for (field, value) in [("apiVersion", call.target.kind.api_version()), ("kind", call.target.kind.kind.to_owned())] {
+        if object[field].as_str().is_none_or(str::is_empty) {
+            object[field] = value.into();
+        }
+    }
+}
+
+/// Whether unknown fields are refused instead of dropped.
+fn strict(call: &Call) -> bool {
+    call.params.get("fieldValidation") == Some("Strict")
+}
+
 /// POST on a collection.
 pub(super) fn create(call: &Call) -> Answer {
-    let new = call.object()?;
+    let mut new = call.object()?;
+    identify(call, &mut new);
+    let new = typed::known(call.target.kind, new, strict(call))?;
     let namespace = call.target.namespace.as_deref().or_else(|| new["metadata"]["namespace"].as_str());
     let namespace = namespace.unwrap_or_default().to_owned();
     if call.target.kind.namespaced && namespace.is_empty() {
@@ -85,7 +105,9 @@ pub(super) fn create(call: &Call) -> Answer {
 
 /// PUT on an object or a subresource.
 pub(super) fn replace(call: &Call) -> Answer {
-    let new = call.object()?;
+    let mut new = call.object()?;
+    identify(call, &mut new);
+    let new = typed::known(call.target.kind, new, strict(call))?;
     let writer = writer(call, false, call.dry_run()?)?;
     let old = writer.current(call.target.namespace(), call.name()?)?;
     let versioned = new["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty());
@@ -109,6 +131,7 @@ pub(super) fn patch(call: &Call) -> Answer {
     let old = writer.current(call.target.namespace(), name)?;
     let mut new = (*old).clone();
     patch::change(kind, &patch, &mut new)?;
+    let new = typed::known(kind, new, strict(call))?;
     let stored = writer.update(&old, new, part(call))?;
     Ok(respond(call, 200, &stored))
 }

@@ -31,6 +31,8 @@ pub(super) enum Part {
     Status,
     /// A namespace's own finalizers.
     Finalize,
+    /// A pod's node.
+    Binding,
 }
 
 /// What happens to what a deleted object owns.
@@ -211,6 +213,12 @@ impl<'a> Writer<'a> {
             Part::Finalize => {
                 let mut changed = old.clone();
                 changed["spec"] = field(&mut new, "spec");
+                changed
+            }
+            Part::Binding => {
+                let mut changed = old.clone();
+                managed(&mut new, &mut changed);
+                changed["spec"]["nodeName"] = field(&mut new["spec"], "nodeName");
                 changed
             }
         }

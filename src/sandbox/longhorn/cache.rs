@@ -11,10 +11,12 @@ use kube::{
     core::DynamicObject,
     runtime::{WatchStreamExt, watcher},
 };
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::resource::{Meta, Resource, Scope};
+use crate::sandbox::api::admission::Objects;
 
 type Name = (String, String);
 
@@ -179,6 +181,19 @@ impl Cache {
     }
 }
 
+impl Objects for Cache {
+    fn get(&self, group: &str, plural: &str, namespace: Option<&str>, name: &str) -> Option<Value> {
+        let resource = Resource::named(group, plural)?;
+        let found = Self::get(self, resource, namespace.unwrap_or_default(), name)?;
+        serde_json::to_value(&*found).ok()
+    }
+
+    fn list(&self, group: &str, plural: &str) -> Vec<Value> {
+        let Some(resource) = Resource::named(group, plural) else { return Vec::new() };
+        Self::list(self, resource).iter().filter_map(|object| serde_json::to_value(&**object).ok()).collect()
+    }
+}
+
 fn key(object: &DynamicObject) -> Name {
     let meta = &object.metadata;
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
@@ -186,7 +201,7 @@ fn key(object: &DynamicObject) -> Name {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

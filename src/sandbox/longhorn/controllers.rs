@@ -19,16 +19,22 @@ use super::{
     resource::{Fields, Resource},
     restore, snapshot, system, target, volume,
 };
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, sandbox::api::admission::Objects};
 
 /// How long the first look at the cluster may take.
 const FIRST_LIST: Duration = Duration::from_secs(30);
 
 /// Running controllers; they end when `cancel` is triggered or [`stop`](Self::stop) is called.
-#[derive(Debug)]
 pub struct LonghornControllers {
     cancel: CancellationToken,
     tasks: TaskTracker,
+    cache: Arc<Cache>,
+}
+
+impl std::fmt::Debug for LonghornControllers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LonghornControllers").finish_non_exhaustive()
+    }
 }
 
 impl LonghornControllers {
@@ -59,7 +65,7 @@ impl LonghornControllers {
             );
             tasks.spawn(follow);
         }
-        let controllers = Self { cancel: cancel.clone(), tasks };
+        let controllers = Self { cancel: cancel.clone(), tasks, cache: context.cache.clone() };
         let listed = context.wait_for("the cluster's objects", FIRST_LIST, |c| c.cache.is_ready().then_some(()));
         if let Err(error) = listed.await {
             controllers.stop().await;
@@ -73,6 +79,11 @@ impl LonghornControllers {
         controllers.tasks.spawn(run);
         controllers.tasks.close();
         Ok(controllers)
+    }
+
+    /// What the controllers know of the cluster, for reviews of writes: Longhorn's webhooks look things up there, too.
+    pub fn objects(&self) -> Arc<dyn Objects> {
+        self.cache.clone()
     }
 
     /// Ends all controllers and waits until nothing of theirs runs any more.

@@ -94,6 +94,10 @@ impl Resource {
         }
     }
 
+    pub(super) fn named(group: &str, plural: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|resource| (resource.names().0, resource.names().3) == (group, plural))
+    }
+
     pub(super) fn kind(self) -> &'static str {
         self.names().2
     }

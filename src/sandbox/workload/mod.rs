@@ -8,6 +8,7 @@ mod events;
 mod kubelet;
 mod node;
 mod objects;
+mod reclaim;
 pub mod runtime;
 mod sets;
 #[cfg(test)]
@@ -38,23 +39,37 @@ pub struct Workload {
 impl Workload {
     /// Registers the node and starts everything. `disk` holds the volumes' data, `runtime` runs the pods.
     pub async fn start(client: Client, disk: Disk, runtime: Arc<Runtime>) -> Result<Self> {
-        node::register(&client).await?;
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
+        let this = Self::start_node(client.clone(), disk, runtime, None).await?;
+        let (stop, tasks) = (&this.stop, &this.tasks);
         tasks.spawn(binder::run(client.clone(), stop.clone()));
         tasks.spawn(sets::stateful_set::run(client.clone(), stop.clone()));
         tasks.spawn(sets::deployment::run(client.clone(), stop.clone()));
         tasks.spawn(sets::replica_set::run(client.clone(), stop.clone()));
         tasks.spawn(sets::daemon_set::run(client.clone(), stop.clone()));
-        tasks.spawn(sets::job::run(client.clone(), stop.clone()));
+        tasks.spawn(sets::job::run(client, stop.clone()));
+        Ok(this)
+    }
+
+    /// The part that no Kubernetes has of its own: the node with what runs its pods, and Longhorn's provisioner. For a
+    /// cluster whose controllers run elsewhere; `kubelet_port` is where its API server reaches this node.
+    pub async fn start_node(
+        client: Client,
+        disk: Disk,
+        runtime: Arc<Runtime>,
+        kubelet_port: Option<u16>,
+    ) -> Result<Self> {
+        node::register(&client, kubelet_port).await?;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(reclaim::run(client.clone(), stop.clone()));
         tasks.spawn(kubelet::run(client, disk, runtime, stop.clone()));
-        tasks.close();
         Ok(Self { stop, tasks })
     }
 
     /// Ends all pods and controllers, and waits for them.
     pub async fn stop(self) {
         self.stop.cancel();
+        self.tasks.close();
         self.tasks.wait().await;
     }
 }

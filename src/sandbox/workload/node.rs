@@ -7,8 +7,9 @@ use serde_json::json;
 use super::objects::{api_error, create, now, write_status};
 use crate::{Result, sandbox::NODE};
 
-/// Registers the node as ready. Nobody judges its heartbeat, so it stays ready as long as the cluster lives.
-pub async fn register(client: &Client) -> Result<()> {
+/// Registers the node as ready. Nobody judges its heartbeat, so it stays ready as long as the cluster lives. At the
+/// port, if any, it serves logs and exec to an API server that does not have them in its own process.
+pub async fn register(client: &Client, kubelet_port: Option<u16>) -> Result<()> {
     let api: Api<Node> = Api::all(client.clone());
     let labels = [
         ("kubernetes.io/hostname", NODE),
@@ -53,6 +54,7 @@ pub async fn register(client: &Client) -> Result<()> {
             condition("Ready", "True", "KubeletReady", "pods run as local processes"),
         ],
         "nodeInfo": info,
+        "daemonEndpoints": kubelet_port.map(|port| json!({"kubeletEndpoint": {"Port": port}})),
     });
     write_status(&api, &node, status).await
 }

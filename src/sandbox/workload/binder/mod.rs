@@ -1,10 +1,9 @@
-//! The claim binder: brings claims and volumes together, protects them while in use, and reclaims volumes whose claim
-//! is gone.
+//! The claim binder: brings claims and volumes together, and protects them while in use.
 //!
-//! Behaves as Kubernetes' persistent volume controller and, for reclaiming, as the CSI provisioner beside it: a claim
+//! Behaves as Kubernetes' persistent volume controller: a claim
 //! that names its volume gets that one or waits; a volume whose `claimRef` carries the uid of a claim that is gone is
 //! `Released` and stays so until somebody clears it; a bound claim whose volume is gone or belongs to another claim is
-//! `Lost`. Making new volumes for a class is the provisioner's work; the binder only asks for it by annotation.
+//! `Lost`. Making new volumes for a class, and deleting them, is the provisioner's work; the binder only asks for it.
 
 mod claims;
 mod matching;
@@ -20,7 +19,7 @@ const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// The binder chose this partner; nobody asked for it by name.
 const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 /// On volumes: the provisioner that made it, and that alone may delete it.
-const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// On claims: the provisioner that is to make the volume.
 const PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 /// On claims of a class that waits for a pod: the node of that pod.
@@ -28,7 +27,7 @@ pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
 const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
 /// The only provisioner there is.
-const LONGHORN: &str = "driver.longhorn.io";
+pub const LONGHORN: &str = "driver.longhorn.io";
 
 /// Runs both halves until `stop`.
 pub async fn run(client: Client, stop: CancellationToken) {
@@ -55,7 +54,7 @@ fn bind_completed(claim: &PersistentVolumeClaim) -> bool {
 }
 
 /// A merge patch of the finalizers that only applies to this version of the object; `None` when nothing changes.
-fn finalizers_patch<K: Resource>(object: &K, name: &str, present: bool) -> Option<Value> {
+pub fn finalizers_patch<K: Resource>(object: &K, name: &str, present: bool) -> Option<Value> {
     let mut finalizers = object.finalizers().to_vec();
     match (finalizers.iter().position(|other| other == name), present) {
         (None, true) => finalizers.push(name.into()),

@@ -1,31 +1,24 @@
-//! The volumes' half of the binder: phases, protection, and what happens to a volume whose claim is gone.
+//! The volumes' half of the binder: phases, protection, and what a volume is whose claim is gone.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use kube::{
     Api, Client, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind},
     runtime::{Controller, controller::Action, reflector::ObjectRef, watcher},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    BOUND_BY_CONTROLLER, LONGHORN, PROVISIONED_BY, VOLUME_PROTECTION, claim_ref, finalizers_patch, refers_to,
-    volume_name,
-};
+use super::{BOUND_BY_CONTROLLER, VOLUME_PROTECTION, claim_ref, finalizers_patch, refers_to, volume_name};
 use crate::{
     Result,
     sandbox::workload::{
-        LONGHORN_NAMESPACE,
         controller::{self, Context},
         objects::{deleting, if_found, merge, write_status},
+        reclaim::{policy, provisioned},
     },
 };
-
-/// Held by volumes a provisioner made, until the storage behind them is dealt with.
-const PROVISIONER_FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
 
 /// Runs the controller until `stop`.
 pub async fn run(client: Client, stop: CancellationToken) {
@@ -63,7 +56,7 @@ async fn reconcile(volume: Arc<PersistentVolume>, context: Arc<Context>) -> Resu
         Standing::Phase(phase) => {
             write_status(&volumes, &volume, json!({"phase": phase})).await?;
             if deleting(&volume) && phase != "Bound" {
-                let_go(&volumes, &volume, &context).await?;
+                let_go(&volumes, &volume).await?;
             }
         }
         Standing::Released => release(&volumes, &volume, &context).await?,
@@ -104,42 +97,29 @@ async fn standing(volume: &PersistentVolume, context: &Context) -> Result<Standi
     })
 }
 
-/// Marks the volume released and applies its reclaim policy.
+/// Marks the volume released. The provisioner that made it takes it from there.
 async fn release(volumes: &Api<PersistentVolume>, volume: &PersistentVolume, context: &Context) -> Result<()> {
     let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
     if phase != Some("Failed") {
         write_status(volumes, volume, json!({"phase": "Released"})).await?;
     }
     if deleting(volume) {
-        return let_go(volumes, volume, context).await;
+        return let_go(volumes, volume).await;
     }
-    if policy(volume) != "Delete" {
+    if policy(volume) != "Delete" || provisioned(volume) {
         return Ok(());
     }
-    if !provisioned(volume) {
-        // Nobody can delete what no provisioner made: Kubernetes calls such a volume failed and keeps it.
-        let message = "error getting deleter volume plugin for volume: no deletable volume plugin matched";
-        if phase != Some("Failed") {
-            context.events.warning(volume, "VolumeFailedDelete", message).await;
-        }
-        return write_status(volumes, volume, json!({"phase": "Failed", "message": message})).await;
+    // Nobody can delete what no provisioner made: Kubernetes calls such a volume failed and keeps it.
+    let message = "error getting deleter volume plugin for volume: no deletable volume plugin matched";
+    if phase != Some("Failed") {
+        context.events.warning(volume, "VolumeFailedDelete", message).await;
     }
-    delete_storage(volume, context).await?;
-    if_found(volumes.delete(&volume.name_any(), &DeleteParams::default()).await)?;
-    Ok(())
+    write_status(volumes, volume, json!({"phase": "Failed", "message": message})).await
 }
 
-/// Lets a volume object go that somebody deletes and no claim holds.
-async fn let_go(volumes: &Api<PersistentVolume>, volume: &PersistentVolume, context: &Context) -> Result<()> {
-    if volume.finalizers().iter().any(|finalizer| finalizer == PROVISIONER_FINALIZER) {
-        let was_bound = claim_ref(volume).is_some_and(|reference| reference.uid.is_some());
-        if was_bound && policy(volume) == "Delete" && provisioned(volume) {
-            delete_storage(volume, context).await?;
-        }
-        if let Some(patch) = finalizers_patch(volume, PROVISIONER_FINALIZER, false) {
-            merge(volumes, &volume.name_any(), patch).await?;
-        }
-    } else if let Some(patch) = finalizers_patch(volume, VOLUME_PROTECTION, false) {
+/// Ends the protection of a volume that somebody deletes and no claim holds.
+async fn let_go(volumes: &Api<PersistentVolume>, volume: &PersistentVolume) -> Result<()> {
+    if let Some(patch) = finalizers_patch(volume, VOLUME_PROTECTION, false) {
         merge(volumes, &volume.name_any(), patch).await?;
     }
     Ok(())
@@ -154,22 +134,4 @@ async fn unbind(volumes: &Api<PersistentVolume>, volume: &PersistentVolume) -> R
         "spec": {"claimRef": reference},
     });
     merge(volumes, &volume.name_any(), patch).await.map(drop)
-}
-
-fn policy(volume: &PersistentVolume) -> &str {
-    let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
-    policy.unwrap_or("Retain")
-}
-
-fn provisioned(volume: &PersistentVolume) -> bool {
-    volume.annotations().get(PROVISIONED_BY).is_some_and(|provisioner| provisioner == LONGHORN)
-}
-
-/// Deletes the Longhorn volume behind the PersistentVolume.
-async fn delete_storage(volume: &PersistentVolume, context: &Context) -> Result<()> {
-    let Some(csi) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) else { return Ok(()) };
-    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("longhorn.io", "v1beta2", "Volume"));
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), LONGHORN_NAMESPACE, &kind);
-    if_found(api.delete(&csi.volume_handle, &DeleteParams::default()).await)?;
-    Ok(())
 }

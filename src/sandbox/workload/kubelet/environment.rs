@@ -171,7 +171,7 @@ impl Sources<'_> {
         } else if let Some(from) = &source.config_map_key_ref {
             ("ConfigMap", &from.name, &from.key, from.optional, self.config_map(&from.name, from.optional).await?)
         } else if let Some(from) = &source.field_ref {
-            return Ok(Some(self.field(&from.field_path)));
+            return Ok(Some(field(self.pod, &from.field_path)));
         } else {
             return Ok(Some(String::new()));
         };
@@ -199,28 +199,28 @@ impl Sources<'_> {
         required(found, "configmap", name, optional)
     }
 
-    /// The downward API's fields; an unknown one is empty.
-    fn field(&self, path: &str) -> String {
-        let metadata = &self.pod.metadata;
-        let quoted = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']");
-        let of = |map: &Option<BTreeMap<String, String>>, key| map.as_ref().and_then(|map| map.get(key)).cloned();
-        match path {
-            "metadata.name" => metadata.name.clone(),
-            "metadata.namespace" => metadata.namespace.clone(),
-            "metadata.uid" => metadata.uid.clone(),
-            "spec.nodeName" => Some(NODE.into()),
-            "spec.serviceAccountName" => self.pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()),
-            "status.podIP" | "status.hostIP" => Some("127.0.0.1".into()),
-            _ => quoted("metadata.labels")
-                .and_then(|key| of(&metadata.labels, key))
-                .or_else(|| quoted("metadata.annotations").and_then(|key| of(&metadata.annotations, key))),
-        }
-        .unwrap_or_default()
-    }
-
     fn namespace(&self) -> String {
         self.pod.namespace().unwrap_or_default()
     }
+}
+
+/// The downward API's fields; an unknown one is empty.
+pub(super) fn field(pod: &Pod, path: &str) -> String {
+    let metadata = &pod.metadata;
+    let quoted = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']");
+    let of = |map: &Option<BTreeMap<String, String>>, key| map.as_ref().and_then(|map| map.get(key)).cloned();
+    match path {
+        "metadata.name" => metadata.name.clone(),
+        "metadata.namespace" => metadata.namespace.clone(),
+        "metadata.uid" => metadata.uid.clone(),
+        "spec.nodeName" => Some(NODE.into()),
+        "spec.serviceAccountName" => pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()),
+        "status.podIP" | "status.hostIP" => Some("127.0.0.1".into()),
+        _ => quoted("metadata.labels")
+            .and_then(|key| of(&metadata.labels, key))
+            .or_else(|| quoted("metadata.annotations").and_then(|key| of(&metadata.annotations, key))),
+    }
+    .unwrap_or_default()
 }
 
 fn required<T>(found: Option<T>, kind: &str, name: &str, optional: Option<bool>) -> Result<Option<T>> {

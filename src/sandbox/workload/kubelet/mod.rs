@@ -4,7 +4,7 @@
 //! A container's image only chooses a stand-in (see [`images`]); its command runs with the machine's own programs, as
 //! one unprivileged user, without a container around it. Volumes are folders; how mount paths reach them is told in
 //! [`super::runtime::paths`]. Not done: networks, limits, security contexts, lifecycle hooks, other volume kinds than
-//! persistentVolumeClaim, emptyDir, configMap and secret.
+//! persistentVolumeClaim, emptyDir, configMap, secret and projected.
 
 mod attach;
 mod container;
@@ -12,6 +12,7 @@ mod ending;
 mod environment;
 pub mod images;
 mod probe;
+mod projected;
 mod status;
 mod task;
 mod volumes;

@@ -8,10 +8,10 @@ use std::{
 };
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Binding, Container, ObjectReference, Pod};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::json;
 use tokio::sync::watch;
@@ -27,7 +27,7 @@ use crate::{
     sandbox::{
         NODE,
         workload::{
-            objects::{api_error, deleting, if_found, merge, pod_ended},
+            objects::{api_error, deleting, if_found, pod_ended},
             runtime::PodRecord,
         },
     },
@@ -147,7 +147,16 @@ impl PodTask {
         if self.pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
             return Ok(());
         }
-        merge(&self.api(), &self.pod_name(), json!({"spec": {"nodeName": NODE}})).await?;
+        let binding = Binding {
+            metadata: ObjectMeta { name: Some(self.pod_name()), uid: self.pod.uid(), ..ObjectMeta::default() },
+            target: ObjectReference {
+                kind: Some("Node".into()),
+                name: Some(NODE.into()),
+                ..ObjectReference::default()
+            },
+        };
+        let bound = self.api().create_subresource("binding", &self.pod_name(), &PostParams::default(), &binding).await;
+        let _: serde_json::Value = bound.map_err(api_error)?;
         let text = format!("Successfully assigned {}/{} to {NODE}", self.namespace(), self.pod_name());
         self.kubelet.scheduler.normal(&*self.pod, "Scheduled", &text).await;
         Ok(())

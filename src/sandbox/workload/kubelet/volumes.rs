@@ -121,34 +121,44 @@ impl PodTask {
         if volume.empty_dir.is_some() {
             return self.record.make_folder(&path, true);
         }
-        let (data, items) = if let Some(source) = &volume.secret {
+        let content = if let Some(source) = &volume.secret {
             let name = source.secret_name.as_deref().unwrap_or_default();
-            let api: Api<Secret> = Api::namespaced(self.kubelet.client.clone(), &self.namespace());
-            let found = if_found(api.get(name).await)?;
-            let data = found
-                .map(|secret| secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect());
-            (present(data, "secret", name, source.optional)?, source.items.as_deref())
+            files(self.secret(name, source.optional).await?, source.items.as_deref())?
         } else if let Some(source) = &volume.config_map {
-            let api: Api<ConfigMap> = Api::namespaced(self.kubelet.client.clone(), &self.namespace());
-            let found = if_found(api.get(&source.name).await)?;
-            let data = found.map(|map| {
-                let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
-                text.chain(map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0))).collect()
-            });
-            (present(data, "configmap", &source.name, source.optional)?, source.items.as_deref())
+            files(self.config_map(&source.name, source.optional).await?, source.items.as_deref())?
+        } else if let Some(source) = &volume.projected {
+            self.projected(source).await?
         } else {
             let text = format!("volume {:?} is of a kind that the sandbox does not have", volume.name);
-            let known = "it has persistentVolumeClaim, emptyDir, configMap and secret";
+            let known = "it has persistentVolumeClaim, emptyDir, configMap, secret and projected";
             return Err(Error::new(Kind::Invalid, text).hint(known));
         };
         let folder = self.record.make_folder(&path, true)?;
-        for (file, content) in files(data, items)? {
+        for (file, content) in content {
             let path = folder.join(&file);
             let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, content));
             let given = written.and_then(|()| self.record.give(&path));
             given.map_err(|error| Error::new(Kind::Failed, format!("writing {}", file.display())).source(error))?;
         }
         Ok(folder)
+    }
+
+    pub(super) async fn secret(&self, name: &str, optional: Option<bool>) -> Result<Data> {
+        let api: Api<Secret> = Api::namespaced(self.kubelet.client.clone(), &self.namespace());
+        let found = if_found(api.get(name).await)?;
+        let data = found
+            .map(|secret| secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect());
+        present(data, "secret", name, optional)
+    }
+
+    pub(super) async fn config_map(&self, name: &str, optional: Option<bool>) -> Result<Data> {
+        let api: Api<ConfigMap> = Api::namespaced(self.kubelet.client.clone(), &self.namespace());
+        let found = if_found(api.get(name).await)?;
+        let data = found.map(|map| {
+            let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
+            text.chain(map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0))).collect()
+        });
+        present(data, "configmap", name, optional)
     }
 }
 
@@ -160,7 +170,8 @@ fn bound(claim: &PersistentVolumeClaim) -> bool {
     claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
 }
 
-type Data = BTreeMap<String, Vec<u8>>;
+/// Content by key.
+pub(super) type Data = BTreeMap<String, Vec<u8>>;
 
 fn present(data: Option<Data>, kind: &str, name: &str, optional: Option<bool>) -> Result<Data> {
     match data {
@@ -171,7 +182,7 @@ fn present(data: Option<Data>, kind: &str, name: &str, optional: Option<bool>) -
 }
 
 /// The files of a Secret or `ConfigMap` volume: all keys, or the chosen ones under the paths given for them.
-fn files(mut data: Data, items: Option<&[KeyToPath]>) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+pub(super) fn files(mut data: Data, items: Option<&[KeyToPath]>) -> Result<Vec<(PathBuf, Vec<u8>)>> {
     let chosen: Vec<_> = match items {
         None => data.into_iter().map(|(key, content)| (PathBuf::from(key), content)).collect(),
         Some(items) => {

@@ -1,0 +1,34 @@
+//! The AWS client against a test's bucket, without retries: what the server says is what the test sees.
+
+use aws_sdk_s3::{
+    Client,
+    config::{BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation, retry::RetryConfig},
+};
+use tokio::runtime::Runtime;
+
+use crate::lab::S3;
+
+/// A client of the bucket's server.
+pub fn client(access: &S3) -> Client {
+    with_keys(access, &access.access_key, &access.secret_key)
+}
+
+/// A client that says it is somebody else.
+pub fn with_keys(access: &S3, access_key: &str, secret_key: &str) -> Client {
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(access.region.clone()))
+        .credentials_provider(Credentials::new(access_key, secret_key, None, None, "test"))
+        .endpoint_url(&access.endpoint)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .force_path_style(true)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .retry_config(RetryConfig::disabled());
+    Client::from_conf(config.build())
+}
+
+/// Makes the bucket; false while the server cannot.
+pub fn create_bucket(access: &S3) -> bool {
+    let runtime = Runtime::new().expect("a runtime");
+    runtime.block_on(client(access).create_bucket().bucket(&access.bucket).send()).is_ok()
+}
