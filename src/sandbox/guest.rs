@@ -113,8 +113,8 @@ async fn register(client: &Client, webhooks: &Endpoint, pki: &Pki) -> Result<()>
             "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail", "timeoutSeconds": 10,
         }])
     };
-    let mutating = configuration("MutatingWebhookConfiguration", hook("mutator.longhorn.io", webhook::MUTATE));
-    let validating = configuration("ValidatingWebhookConfiguration", hook("validator.longhorn.io", webhook::VALIDATE));
+    let mutating = configuration("MutatingWebhookConfiguration", &hook("mutator.longhorn.io", webhook::MUTATE));
+    let validating = configuration("ValidatingWebhookConfiguration", &hook("validator.longhorn.io", webhook::VALIDATE));
     let params = PatchParams::apply("longhorn-manager").force();
     let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
@@ -124,7 +124,7 @@ async fn register(client: &Client, webhooks: &Endpoint, pki: &Pki) -> Result<()>
     Ok(())
 }
 
-fn configuration(kind: &str, webhooks: Value) -> Value {
+fn configuration(kind: &str, webhooks: &Value) -> Value {
     let name = if kind.starts_with('M') { "longhorn-webhook-mutator" } else { "longhorn-webhook-validator" };
     json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "webhooks": webhooks})
 }

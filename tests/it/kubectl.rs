@@ -58,9 +58,17 @@ fn changing(lab: &Place) {
 
     // Server-side apply notices that another manager owns the field, and takes it over when told to.
     let theirs = NOTE.replace("first", "third");
-    lab.kubectl_with("apply --server-side -f -", &theirs).failure().says("conflict");
-    lab.kubectl_with("apply --server-side --force-conflicts -f -", &theirs).success().says("serverside-applied");
+    let other = "apply --server-side --field-manager=other";
+    lab.kubectl_with(&format!("{other} -f -"), &theirs).failure().says("conflict");
+    lab.kubectl_with(&format!("{other} --force-conflicts -f -"), &theirs).success().says("serverside-applied");
     lab.kubectl("get configmap note -o jsonpath={.data.text}").success().says("third");
+    lab.kubectl_with("apply --server-side -f -", NOTE).failure().says("conflict with \"other\"");
+    lab.kubectl_with("apply --server-side --force-conflicts -f -", NOTE).success().says("serverside-applied");
+    // What kubectl applied on its own side before is its own.
+    let mine = NOTE.replace("name: note", "name: mine");
+    lab.kubectl_with("apply -f -", &mine).success();
+    lab.kubectl_with("apply --server-side -f -", &mine.replace("first", "second")).success();
+    lab.kubectl("delete configmap mine").success();
 
     lab.kubectl(r#"patch configmap note --type=merge -p {"data":{"more":"yes"}}"#).success().says("patched");
     lab.kubectl(r#"patch configmap note --type=json -p [{"op":"remove","path":"/data/nothing"}]"#).failure();

@@ -29,10 +29,11 @@ pub(super) fn apply(
     let (changed, _) = Fields::compare(kind, live, &new);
     let contested = asked.both(&changed);
     let others = |entry: &&Entry| entry.manager != *manager;
+    let disputed = contested.minus(&settled(kind, live, manager));
     let conflicts: Vec<(String, Vec<String>)> = entries
         .iter()
         .filter(others)
-        .map(|entry| (entry.describe(), leaves(&entry.fields.both(&contested))))
+        .map(|entry| (entry.describe(), leaves(&entry.fields.both(&disputed))))
         .filter(|(_, paths)| !paths.is_empty())
         .collect();
     if !conflicts.is_empty() && !force {
@@ -57,6 +58,16 @@ pub(super) fn apply(
     }
     managed::set_entries(&mut new, &entries);
     Ok(new)
+}
+
+/// Fields that kubectl itself set by its client-side apply, and that nobody changed since: its server-side apply takes
+/// them over without a conflict.
+fn settled(kind: &ResourceKind, live: &Value, manager: &Manager) -> Fields {
+    let last = live["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"].as_str();
+    let last = last.filter(|_| manager.name == "kubectl").and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let Some(last) = last else { return Fields::default() };
+    let (changed, gone) = Fields::compare(kind, &last, live);
+    Fields::of(kind, &last).minus(&changed).minus(&gone)
 }
 
 fn conflict(conflicts: &[(String, Vec<String>)]) -> Failure {

@@ -1,6 +1,6 @@
 //! Patches: JSON merge patch (RFC 7386), JSON patch (RFC 6902), strategic merge patch, and server-side apply.
 
-use json_patch::PatchOperation;
+use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
 use super::{
@@ -75,6 +75,14 @@ fn change_by_operations(operations: &[PatchOperation], object: &mut Value) -> An
                 return Err(Failure::new(413, "RequestEntityTooLarge", message));
             }
         }
+        // Real servers let a field be replaced that is not there, as long as what it would be in is.
+        let added = match operation {
+            PatchOperation::Replace(replace) if object.pointer(replace.path.as_str()).is_none() => {
+                Some(PatchOperation::Add(AddOperation { path: replace.path.clone(), value: replace.value.clone() }))
+            }
+            _ => None,
+        };
+        let operation = added.as_ref().unwrap_or(operation);
         json_patch::patch(object, std::slice::from_ref(operation)).map_err(|error| {
             let message = format!("the server rejected our request due to an error in our request: {error}");
             Failure::new(422, "Invalid", message)

@@ -38,6 +38,8 @@ pub(super) fn selector(call: &Call) -> Answer<Selector> {
 /// the last object sent; the later pages show later states, and a watch from that version tells what changed.
 pub(super) fn list(call: &Call) -> Answer {
     let Target { kind, namespace, .. } = &call.target;
+    // What is there now is new enough for any version, but it has to be one.
+    call.params.number("resourceVersion")?;
     let selector = selector(call)?;
     let store = &call.cluster.store;
     let (mut objects, mut version) = store.list(kind, namespace.as_deref());

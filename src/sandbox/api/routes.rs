@@ -46,7 +46,7 @@ impl Params {
             Some(text) => text
                 .parse()
                 .map(Some)
-                .map_err(|_| Failure::bad_request(format!("invalid value {text:?} for query parameter {name}"))),
+                .map_err(|_| Failure::bad_request(format!("{name}: Invalid value: {text:?}: must be a whole number"))),
         }
     }
 }
@@ -131,9 +131,11 @@ impl Call {
                 "All" => dry = true,
                 "" => {}
                 other => {
-                    return Err(Failure::bad_request(format!(
-                        "dryRun: Unsupported value: {other:?}: supported values: \"All\""
-                    )));
+                    let message = format!(
+                        "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {other:?}: supported \
+                         values: \"All\""
+                    );
+                    return Err(Failure::new(422, "Invalid", message));
                 }
             }
         }

@@ -58,9 +58,13 @@ fn scale_of(workload: &Value) -> Value {
         .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()))
         .collect();
     let count = |value: &Value| value.as_u64().unwrap_or(0);
+    // Zero is left out, as in a real server.
+    let wanted = match count(&workload["spec"]["replicas"]) {
+        0 => json!({}),
+        wanted => json!({"replicas": wanted}),
+    };
     json!({
-        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
-        "spec": {"replicas": count(&workload["spec"]["replicas"])},
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": wanted,
         "status": {"replicas": count(&workload["status"]["replicas"]), "selector": selector.join(",")},
     })
 }

@@ -131,7 +131,16 @@ pub(super) fn patch(call: &Call) -> Answer {
     let old = writer.current(call.target.namespace(), name)?;
     let mut new = (*old).clone();
     patch::change(kind, &patch, &mut new)?;
-    let new = typed::known(kind, new, strict(call))?;
+    // In a replacement another uid is a broken precondition; in a patch it is a change, of what cannot be changed.
+    let uid = object::uid(&new);
+    if !uid.is_empty() && uid != object::uid(&old) {
+        let why = format!("Invalid value: {uid:?}: field is immutable");
+        return Err(Failure::invalid(kind, name, &[("metadata.uid", why)]));
+    }
+    let new = typed::known(kind, new, strict(call)).map_err(|failure| {
+        let message = format!(" \"\" is invalid: patch: Invalid value: {}", failure.message);
+        Failure::new(422, "Invalid", message)
+    })?;
     let stored = writer.update(&old, new, part(call))?;
     Ok(respond(call, 200, &stored))
 }

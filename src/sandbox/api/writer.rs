@@ -84,7 +84,9 @@ impl<'a> Writer<'a> {
         check_identity(self.kind, namespace, None, &new)?;
         validate::shape(self.kind, &new)?;
         if new["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
-            return Err(Failure::bad_request("resourceVersion should not be set on objects to be created"));
+            // A real server takes this for its own mistake.
+            let message = "resourceVersion should not be set on objects to be created";
+            return Err(Failure::new(500, "InternalError", message));
         }
         self.check_namespace(namespace)?;
         if !self.manager.applies {

@@ -1,4 +1,4 @@
-//! S3 servers that nobody here wrote: MinIO and SeaweedFS.
+//! S3 servers that nobody here wrote: `MinIO` and `SeaweedFS`.
 
 use std::{fs, path::Path};
 

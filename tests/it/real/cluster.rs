@@ -87,13 +87,13 @@ impl Cluster {
             .tempdir()
             .expect("a temporary folder");
         let bucket = Bucket::minio(&binaries, folder.path());
-        let plane = ControlPlane::prepare(folder.path());
-        let access = Access { kubeconfig: plane.kubeconfig(), s3: bucket.access.clone() };
+        let control = ControlPlane::prepare(folder.path());
+        let access = Access { kubeconfig: control.kubeconfig(), s3: bucket.access.clone() };
         let place = Place::new(access, folder.path());
         let definitions = binaries.reproduced();
         let s3 = access_of(&bucket.access);
         let runtime = Runtime::new().expect("a runtime");
-        let mut state = State { guest: None, plane, runtime, binaries, definitions, s3 };
+        let mut state = State { guest: None, plane: control, runtime, binaries, definitions, s3 };
         state.build();
         let state = Arc::new(Mutex::new(state));
         let orders = Some(take_orders(folder.path(), state.clone()));

@@ -24,8 +24,8 @@ fn every_scenario_holds_on_real_servers() {
     let begun = Instant::now();
     let cluster = Cluster::up(Binaries::find());
     println!("etcd, kube-apiserver, kube-controller-manager, MinIO and Longhorn are up in {:.1?}", begun.elapsed());
-    let outcome = scenarios::run(&cluster, "real", scenarios::ALL);
-    outcome.check();
+    let lists = [scenarios::ALL, scenarios::SCHEMAS].concat();
+    scenarios::run(&cluster, "real", &lists).check();
 }
 
 #[test]

@@ -43,6 +43,13 @@ fn what_we_write_meets_the_published_schemas() {
                 refusals.extend(refusal(&client, plural, object, known));
             }
         }
+        assert!(tried > written.len(), "only {tried} objects were tried");
+        for (part, field) in [("spec", "spec.flavour"), ("status", "status.flavour")] {
+            let mut wrong = written["volumes"][0].clone();
+            wrong[part]["flavour"] = json!("none");
+            let said = refusal(&client, "volumes", &wrong, known).unwrap_or_default();
+            assert!(said.contains(field), "Longhorn {version} would not notice {field}: {said}");
+        }
         println!("Longhorn {version}: {tried} objects of {} kinds", written.len());
         assert!(refusals.is_empty(), "Longhorn {version} refuses:\n{}", Vec::from_iter(refusals).join("\n"));
         plane.wipe();
@@ -78,7 +85,7 @@ fn everything_written() -> BTreeMap<String, Vec<Value>> {
             objects.push(item);
         }
         let (_, events) = client.get(&format!("{path}?watch=true&timeoutSeconds=1&resourceVersion={start}"));
-        let lines = events.as_str().map(str::to_owned).unwrap_or_else(|| events.to_string());
+        let lines = events.as_str().map_or_else(|| events.to_string(), str::to_owned);
         let told = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         objects
             .extend(told.map(|event| event["object"].clone()).filter(|object| object["metadata"]["name"].is_string()));

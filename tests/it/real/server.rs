@@ -72,15 +72,6 @@ impl Binaries {
         let found = self.definitions().into_iter().find(|(version, _)| version.starts_with(&format!("{line}.")));
         found.unwrap_or_else(|| panic!("no definitions of Longhorn {line}")).1
     }
-
-    /// Names and versions, one a line.
-    pub fn versions(&self) -> String {
-        let mut text = std::fs::read_to_string(self.folder.join("versions")).expect("the list of versions");
-        if let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS") {
-            text.push_str(&format!("etcd and Kubernetes instead from {}\n", assets.display()));
-        }
-        text
-    }
 }
 
 fn existing(path: PathBuf) -> PathBuf {

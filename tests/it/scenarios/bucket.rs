@@ -31,7 +31,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ("who has no keys is refused", refused),
 ];
 
-/// What SeaweedFS, which lists folder by folder, does not do.
+/// What `SeaweedFS`, which lists folder by folder, does not do.
 pub const IN_ORDER: &str = "listings are in the order of their keys";
 const MIB: usize = 1 << 20;
 
@@ -145,7 +145,10 @@ fn levels(place: &Place) {
         bucket.put(key, b"x");
     }
     let (plain, levels) = bucket.list("v/", Some("/"));
-    assert_eq!((plain, levels), (vec!["v/B".to_owned(), "v/a-b".to_owned(), "v/b".to_owned()], vec!["v/a/".to_owned()]));
+    assert_eq!(
+        (plain, levels),
+        (vec!["v/B".to_owned(), "v/a-b".to_owned(), "v/b".to_owned()], vec!["v/a/".to_owned()])
+    );
     assert_eq!(bucket.list("v/a/", Some("/")), (vec!["v/a/x".to_owned()], vec!["v/a/y/".to_owned()]));
     assert_eq!(bucket.list("v/a", None).0.len(), 3, "a prefix is no folder");
     assert_eq!(bucket.list("v/nothing/", Some("/")), (vec![], vec![]));

@@ -19,7 +19,7 @@ pub const SCENARIOS: &[Scenario] = &[
 const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
 const VOLUMES: &str = "/api/v1/persistentvolumes";
 
-fn volume(name: &str, size: &str, more: Value) -> Value {
+fn volume(name: &str, size: &str, more: &Value) -> Value {
     let mut spec = json!({
         "capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain",
         "storageClassName": "by-hand", "csi": {"driver": "driver.longhorn.io", "volumeHandle": name, "fsType": "ext4"},
@@ -28,7 +28,7 @@ fn volume(name: &str, size: &str, more: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec})
 }
 
-fn claim(name: &str, size: &str, more: Value) -> Value {
+fn claim(name: &str, size: &str, more: &Value) -> Value {
     let mut spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "by-hand", "resources": {"requests": {"storage": size}}});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec})
@@ -59,10 +59,10 @@ fn clean(client: &Client, names: &[&str]) {
 
 fn by_name(place: &Place) {
     let client = fresh(place, &["named", "other"]);
-    client.post(VOLUMES, &volume("other", "1Gi", json!({})));
-    client.post(VOLUMES, &volume("named", "2Gi", json!({})));
+    client.post(VOLUMES, &volume("other", "1Gi", &json!({})));
+    client.post(VOLUMES, &volume("named", "2Gi", &json!({})));
     phase(&client, &format!("{VOLUMES}/named"), "Available");
-    let (code, made) = client.post(CLAIMS, &claim("named", "1Gi", json!({"volumeName": "named"})));
+    let (code, made) = client.post(CLAIMS, &claim("named", "1Gi", &json!({"volumeName": "named"})));
     assert_eq!((code, &made["status"]["phase"]), (201, &json!("Pending")), "{made:#}");
     assert_eq!(made["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
     assert_eq!(made["spec"]["volumeMode"], "Filesystem");
@@ -82,10 +82,10 @@ fn by_name(place: &Place) {
 fn reserved(place: &Place) {
     let client = fresh(place, &["kept", "taker"]);
     let reference = json!({"claimRef": {"namespace": "default", "name": "kept"}});
-    client.post(VOLUMES, &volume("kept", "1Gi", reference));
+    client.post(VOLUMES, &volume("kept", "1Gi", &reference));
     phase(&client, &format!("{VOLUMES}/kept"), "Available");
-    client.post(CLAIMS, &claim("taker", "1Gi", json!({})));
-    client.post(CLAIMS, &claim("kept", "1Gi", json!({})));
+    client.post(CLAIMS, &claim("taker", "1Gi", &json!({})));
+    client.post(CLAIMS, &claim("kept", "1Gi", &json!({})));
     let bound = phase(&client, &format!("{CLAIMS}/kept"), "Bound");
     assert_eq!(bound["spec"]["volumeName"], "kept");
     assert_eq!(client.get(&format!("{CLAIMS}/taker")).1["status"]["phase"], "Pending");
@@ -94,12 +94,12 @@ fn reserved(place: &Place) {
 
 fn waits(place: &Place) {
     let client = fresh(place, &["early"]);
-    client.post(CLAIMS, &claim("early", "1Gi", json!({"volumeName": "early"})));
+    client.post(CLAIMS, &claim("early", "1Gi", &json!({"volumeName": "early"})));
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert_eq!(client.get(&format!("{CLAIMS}/early")).1["status"]["phase"], "Pending");
     let uid = client.get(&format!("{CLAIMS}/early")).1["metadata"]["uid"].clone();
     let reference = json!({"claimRef": {"namespace": "default", "name": "early", "uid": uid}});
-    client.post(VOLUMES, &volume("early", "1Gi", reference));
+    client.post(VOLUMES, &volume("early", "1Gi", &reference));
     // The real binder may leave a claim that it has looked at alone for a while; a touch wakes it.
     client.merge(&format!("{CLAIMS}/early"), &json!({"metadata": {"labels": {"touched": "yes"}}}));
     phase(&client, &format!("{CLAIMS}/early"), "Bound");
@@ -108,11 +108,11 @@ fn waits(place: &Place) {
 
 fn by_fit(place: &Place) {
     let client = fresh(place, &["fit-small", "fit-large", "fit-claim"]);
-    client.post(VOLUMES, &volume("fit-large", "8Gi", json!({})));
-    client.post(VOLUMES, &volume("fit-small", "3Gi", json!({})));
+    client.post(VOLUMES, &volume("fit-large", "8Gi", &json!({})));
+    client.post(VOLUMES, &volume("fit-small", "3Gi", &json!({})));
     phase(&client, &format!("{VOLUMES}/fit-small"), "Available");
     phase(&client, &format!("{VOLUMES}/fit-large"), "Available");
-    client.post(CLAIMS, &claim("fit-claim", "2Gi", json!({})));
+    client.post(CLAIMS, &claim("fit-claim", "2Gi", &json!({})));
     let bound = phase(&client, &format!("{CLAIMS}/fit-claim"), "Bound");
     assert_eq!(bound["spec"]["volumeName"], "fit-small", "the smallest that is large enough");
     assert_eq!(bound["metadata"]["annotations"]["pv.kubernetes.io/bound-by-controller"], "yes");
@@ -121,13 +121,13 @@ fn by_fit(place: &Place) {
 
 fn released(place: &Place) {
     let client = fresh(place, &["left"]);
-    client.post(VOLUMES, &volume("left", "1Gi", json!({})));
-    client.post(CLAIMS, &claim("left", "1Gi", json!({"volumeName": "left"})));
+    client.post(VOLUMES, &volume("left", "1Gi", &json!({})));
+    client.post(CLAIMS, &claim("left", "1Gi", &json!({"volumeName": "left"})));
     phase(&client, &format!("{CLAIMS}/left"), "Bound");
     client.delete(&format!("{CLAIMS}/left"));
     client.gone(&format!("{CLAIMS}/left"));
     phase(&client, &format!("{VOLUMES}/left"), "Released");
-    client.post(CLAIMS, &claim("left", "1Gi", json!({"volumeName": "left"})));
+    client.post(CLAIMS, &claim("left", "1Gi", &json!({"volumeName": "left"})));
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert_eq!(client.get(&format!("{CLAIMS}/left")).1["status"]["phase"], "Pending", "it is still the old claim's");
     let (code, cleared) =
@@ -139,8 +139,8 @@ fn released(place: &Place) {
 
 fn lost(place: &Place) {
     let client = fresh(place, &["losing"]);
-    client.post(VOLUMES, &volume("losing", "1Gi", json!({})));
-    client.post(CLAIMS, &claim("losing", "1Gi", json!({"volumeName": "losing"})));
+    client.post(VOLUMES, &volume("losing", "1Gi", &json!({})));
+    client.post(CLAIMS, &claim("losing", "1Gi", &json!({"volumeName": "losing"})));
     phase(&client, &format!("{CLAIMS}/losing"), "Bound");
     let path = format!("{VOLUMES}/losing");
     client.delete(&path);
@@ -157,7 +157,7 @@ fn in_use(place: &Place) {
     let pod = "/api/v1/namespaces/default/pods/user";
     client.delete_with(pod, &json!({"gracePeriodSeconds": 0}));
     client.gone(pod);
-    client.post(CLAIMS, &claim("used", "16Mi", json!({"storageClassName": "longhorn"})));
+    client.post(CLAIMS, &claim("used", "16Mi", &json!({"storageClassName": "longhorn"})));
     phase(&client, &format!("{CLAIMS}/used"), "Bound");
     let spec = json!({
         "terminationGracePeriodSeconds": 0,

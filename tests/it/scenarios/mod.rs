@@ -31,6 +31,9 @@ pub const ALL: &[&[Scenario]] = &[
     bucket::SCENARIOS,
 ];
 
+/// Those that the embedded cluster is known not to do.
+pub const SCHEMAS: &[&[Scenario]] = &[&[("Longhorn's fields are those of its schemas", refusals::longhorn_fields)]];
+
 /// Those that need a bucket and no cluster.
 pub const BUCKET: &[&[Scenario]] = &[bucket::SCENARIOS];
 

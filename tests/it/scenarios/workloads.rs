@@ -30,7 +30,7 @@ fn fresh(client: &Client, path: &str) {
 }
 
 /// A template whose container runs a shell command.
-fn template(app: &str, command: &str, more: Value) -> Value {
+fn template(app: &str, command: &str, more: &Value) -> Value {
     let mut container = json!({"name": "main", "image": "busybox", "command": ["sh", "-c", command]});
     container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     json!({
@@ -47,7 +47,7 @@ fn stateful_set(place: &Place) {
         "resources": {"requests": {"storage": "16Mi"}}}});
     let mounts = json!({"volumeMounts": [{"name": "data", "mountPath": "/data"}]});
     let spec = json!({"replicas": 2, "serviceName": "ordered", "selector": {"matchLabels": {"app": "ordered"}},
-        "template": template("ordered", "echo $HOSTNAME >>/data/names; sleep 600", mounts), "volumeClaimTemplates": [claim]});
+        "template": template("ordered", "echo $HOSTNAME >>/data/names; sleep 600", &mounts), "volumeClaimTemplates": [claim]});
     let (code, made) =
         client.post(&format!("{APPS}/statefulsets"), &json!({"metadata": {"name": "ordered"}, "spec": spec}));
     assert_eq!(code, 201, "{made:#}");
@@ -86,7 +86,7 @@ fn deployment(place: &Place) {
     let client = client(place);
     let path = format!("{APPS}/deployments/rolled");
     fresh(&client, &path);
-    let spec = json!({"replicas": 1, "selector": {"matchLabels": {"app": "rolled"}}, "template": template("rolled", "sleep 600", json!({}))});
+    let spec = json!({"replicas": 1, "selector": {"matchLabels": {"app": "rolled"}}, "template": template("rolled", "sleep 600", &json!({}))});
     client.post(&format!("{APPS}/deployments"), &json!({"metadata": {"name": "rolled"}, "spec": spec}));
     let available = |set: &Value| {
         let conditions = set["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -116,7 +116,7 @@ fn job(place: &Place) {
     for (name, command, condition) in [("good", "exit 0", "Complete"), ("bad", "exit 3", "Failed")] {
         let path = format!("{jobs}/{name}");
         fresh(&client, &path);
-        let mut pod = template(name, command, json!({}));
+        let mut pod = template(name, command, &json!({}));
         pod["spec"]["restartPolicy"] = json!("Never");
         client.post(jobs, &json!({"metadata": {"name": name}, "spec": {"backoffLimit": 0, "template": pod}}));
         let ended = client.wait(&path, condition, |_, job| {
@@ -136,7 +136,7 @@ fn daemon_set(place: &Place) {
     let client = client(place);
     let path = format!("{APPS}/daemonsets/everywhere");
     fresh(&client, &path);
-    let spec = json!({"selector": {"matchLabels": {"app": "everywhere"}}, "template": template("everywhere", "sleep 600", json!({}))});
+    let spec = json!({"selector": {"matchLabels": {"app": "everywhere"}}, "template": template("everywhere", "sleep 600", &json!({}))});
     client.post(&format!("{APPS}/daemonsets"), &json!({"metadata": {"name": "everywhere"}, "spec": spec}));
     let ready = client.wait(&path, "ready", |_, set| set["status"]["numberReady"] == 1);
     assert_eq!(ready["status"]["desiredNumberScheduled"], 1, "{ready:#}");
@@ -148,7 +148,7 @@ fn exec(place: &Place) {
     let pod = format!("{PODS}/commanded");
     client.delete_with(&pod, &json!({"gracePeriodSeconds": 0}));
     client.gone(&pod);
-    let made = template("commanded", "echo started; echo trouble >&2; sleep 600", json!({}));
+    let made = template("commanded", "echo started; echo trouble >&2; sleep 600", &json!({}));
     client.post(PODS, &json!({"metadata": {"name": "commanded"}, "spec": made["spec"]}));
     client.wait(&pod, "running", |_, pod| pod["status"]["phase"] == "Running");
     let script = r#"

@@ -252,9 +252,11 @@ async fn objects_that_controllers_could_not_use_are_refused() {
     negative["spec"]["replicas"] = json!(-1);
     let mut empty = deployment(1);
     empty["spec"]["template"]["spec"]["containers"] = json!([]);
-    for (wrong, field) in
-        [(unmatched, "spec.template.metadata.labels"), (negative, "spec.replicas"), (empty, "spec.containers")]
-    {
+    for (wrong, field) in [
+        (unmatched, "spec.template.metadata.labels"),
+        (negative, "spec.replicas"),
+        (empty, "spec.template.spec.containers"),
+    ] {
         let (code, status) = lab.post(DEPLOYMENTS, wrong).await;
         assert_eq!((code, &status["details"]["causes"][0]["field"]), (422, &json!(field)), "{status}");
     }

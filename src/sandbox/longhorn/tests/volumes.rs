@@ -120,6 +120,8 @@ async fn a_claim_gets_a_volume_and_grows() {
     lab.wait(Resource::Engine, &format!("{name}-e-0"), |e| e["status"]["currentSize"] == "41943040").await;
 
     lab.delete(Resource::Claim, "data").await.unwrap();
+    // And this, once no pod uses it.
+    lab.patch(Resource::Claim, "data", json!({"metadata": {"finalizers": null}})).await.unwrap();
     let past = lab.wait(Resource::Volume, &name, |v| v["status"]["kubernetesStatus"]["lastPVCRefAt"] != "").await;
     assert_eq!(past["status"]["kubernetesStatus"]["pvcName"], "data", "its name is history, not forgotten");
     lab.stop().await;

@@ -240,6 +240,10 @@ impl PodTask {
         let patch = json!({"metadata": {"uid": self.pod.uid()}, "status": status});
         let written = self.api().patch_status(&self.pod_name(), &PatchParams::default(), &Patch::Merge(patch)).await;
         match written.map_err(api_error) {
+            Err(error) if error.kind() == Kind::Invalid => {
+                let now = if_found(self.api().get(&self.pod_name()).await)?;
+                if now.is_some_and(|pod| pod.uid() == self.pod.uid()) { Err(error) } else { Ok(()) }
+            }
             Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Conflict) => Err(error),
             _ => Ok(()),
         }
