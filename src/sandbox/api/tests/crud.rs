@@ -321,9 +321,9 @@ async fn nonsense_gets_a_status() {
         ("POST", CONFIG_MAPS, "application/vnd.kubernetes.protobuf", "k8s", 415),
         (
             "POST",
-            CONFIG_MAPS,
+            "/api/v1/namespaces/default/pods",
             json,
-            r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "spec": 1}"#,
+            r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": 1}"#,
             400,
         ),
         (
