@@ -6,13 +6,6 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
-use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
@@ -26,7 +19,7 @@ use super::{
         runtime::{Runtime, process::Processes},
     },
 };
-use crate::{Error, Kind, Result};
+use crate::Result;
 
 /// How to join a cluster.
 #[derive(Clone, Debug)]
@@ -80,7 +73,7 @@ impl Guest {
         let admission = Arc::new(LonghornAdmission::new(installed.namespace.as_str()));
         let webhooks = webhook::serve(loopback(0), &options.pki, admission, longhorn.objects()).await?;
         // Longhorn's own objects go through its webhooks, as in a real installation.
-        register(&client, &webhooks, &options.pki).await?;
+        longhorn::register_webhooks(&client, webhooks.addr(), &options.pki.ca).await?;
         longhorn::install(client.clone(), &installed).await?;
         let workload = Workload::start_node(client, disk, runtime, Some(kubelet.addr().port())).await?;
         Ok(Self { _cancel: guard, longhorn, workload, servers: [kubelet, webhooks], processes, _folder: folder })
@@ -95,40 +88,4 @@ impl Guest {
         }
         self.processes.end();
     }
-}
-
-/// Tells the API server where Longhorn's webhooks are, under the names that their refusals carry.
-async fn register(client: &Client, webhooks: &Endpoint, pki: &Pki) -> Result<()> {
-    let hook = |name: &str, path: &str| {
-        json!([{
-            "name": name,
-            "clientConfig": {
-                "url": format!("https://{}{path}", webhooks.addr()),
-                "caBundle": BASE64.encode(&pki.ca),
-            },
-            "rules": [{
-                "apiGroups": ["longhorn.io"], "apiVersions": ["v1beta2"], "resources": ["*"],
-                "operations": ["CREATE", "UPDATE", "DELETE"], "scope": "Namespaced",
-            }],
-            "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail", "timeoutSeconds": 10,
-        }])
-    };
-    let mutating = configuration("MutatingWebhookConfiguration", &hook("mutator.longhorn.io", webhook::MUTATE));
-    let validating = configuration("ValidatingWebhookConfiguration", &hook("validator.longhorn.io", webhook::VALIDATE));
-    let params = PatchParams::apply("longhorn-manager").force();
-    let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    api.patch(&name(&mutating), &params, &Patch::Apply(&mutating)).await.map_err(failed)?;
-    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    api.patch(&name(&validating), &params, &Patch::Apply(&validating)).await.map_err(failed)?;
-    Ok(())
-}
-
-fn configuration(kind: &str, webhooks: &Value) -> Value {
-    let name = if kind.starts_with('M') { "longhorn-webhook-mutator" } else { "longhorn-webhook-validator" };
-    json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "webhooks": webhooks})
-}
-
-fn failed(error: kube::Error) -> Error {
-    Error::new(Kind::Failed, "registering Longhorn's webhooks").source(error)
 }

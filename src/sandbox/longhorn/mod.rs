@@ -27,7 +27,9 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod volume;
+mod webhooks;
 
 pub use controllers::LonghornControllers;
 pub use install::install;
 pub use options::{LonghornOptions, TargetOptions, VERSION};
+pub use webhooks::register_webhooks;
