@@ -229,7 +229,7 @@ impl Cluster {
 }
 
 /// Items of a list come without their type.
-fn with_type(mut object: Value, kind: &ApiKind) -> Value {
+pub(super) fn with_type(mut object: Value, kind: &ApiKind) -> Value {
     object["apiVersion"] = kind.api_version().into();
     object["kind"] = kind.kind.clone().into();
     object

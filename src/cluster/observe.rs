@@ -1,6 +1,6 @@
 //! Following objects through watches: what everything that waits is built on.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt, StreamExt,
@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{ApiKind, Cluster, ListOptions, ObjectRef, fault};
+use super::{ApiKind, Cluster, ListOptions, ObjectRef, fault, objects::with_type};
 use crate::{Error, Kind, Result};
 
 /// A watch is renewed after this time, so that a connection that died silently is noticed.
@@ -47,7 +47,7 @@ type Events = BoxStream<'static, (usize, Result<Event<DynamicObject>, watcher::E
 
 /// The present state of one query.
 struct View {
-    kind: String,
+    kind: Arc<ApiKind>,
     objects: BTreeMap<Key, Value>,
     /// Objects of a listing that has begun and not ended.
     listing: BTreeMap<Key, Value>,
@@ -78,7 +78,7 @@ impl Cluster {
             };
             events.push(watcher::watcher(api, config).map(move |event| (index, event)).boxed());
             let (objects, listing) = (BTreeMap::new(), BTreeMap::new());
-            views.push(View { kind: kind.full_name(), objects, listing, listed: false });
+            views.push(View { kind, objects, listing, listed: false });
         }
         Ok(Observer { views, events, pause: FIRST_PAUSE, last_error: None })
     }
@@ -151,7 +151,7 @@ impl Observer {
         match event {
             Event::Init => view.listing.clear(),
             Event::InitApply(object) => {
-                let (key, object) = value(object)?;
+                let (key, object) = value(object, &view.kind)?;
                 view.listing.insert(key, object);
             }
             Event::InitDone => {
@@ -160,12 +160,12 @@ impl Observer {
                 return Ok(true);
             }
             Event::Apply(object) => {
-                let (key, object) = value(object)?;
+                let (key, object) = value(object, &view.kind)?;
                 view.objects.insert(key, object);
                 return Ok(true);
             }
             Event::Delete(object) => {
-                let (key, _) = value(object)?;
+                let (key, _) = value(object, &view.kind)?;
                 view.objects.remove(&key);
                 return Ok(true);
             }
@@ -174,7 +174,7 @@ impl Observer {
     }
 
     fn failed(&mut self, index: usize, error: watcher::Error) -> Result<()> {
-        let kind = self.views.get(index).map_or("objects", |view| view.kind.as_str());
+        let kind = self.views.get(index).map_or_else(|| "objects".to_owned(), |view| view.kind.full_name());
         let doing = format!("watch {kind}");
         let error = match error {
             watcher::Error::InitialListFailed(error)
@@ -196,9 +196,10 @@ impl Observer {
     }
 }
 
-fn value(object: DynamicObject) -> Result<(Key, Value)> {
+fn value(object: DynamicObject, kind: &ApiKind) -> Result<(Key, Value)> {
     let key = (object.metadata.namespace.clone().unwrap_or_default(), object.metadata.name.clone().unwrap_or_default());
     let object = serde_json::to_value(object)
         .map_err(|error| Error::new(Kind::Invalid, "an object of the API server is not valid").source(error))?;
-    Ok((key, object))
+    // Those of the first listing come without their type.
+    Ok((key, with_type(object, kind)))
 }

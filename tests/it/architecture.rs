@@ -23,7 +23,17 @@ const ARROWS: [(&str, &[&str]); 10] = [
 /// Which folders may name which crate.
 const CRATES: [(&str, &[&str]); 3] = [
     ("rhai", &["script", "repl"]),
-    ("kube", &["cluster", "sandbox/longhorn", "sandbox/workload", "sandbox/mod.rs", "sandbox/lifecycle.rs"]),
+    (
+        "kube",
+        &[
+            "cluster",
+            "sandbox/longhorn",
+            "sandbox/workload",
+            "sandbox/mod.rs",
+            "sandbox/guest.rs",
+            "sandbox/lifecycle.rs",
+        ],
+    ),
     ("aws_sdk_s3", &["objectstore"]),
 ];
 
