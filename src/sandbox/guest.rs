@@ -70,7 +70,7 @@ impl Guest {
             LonghornControllers::start(client.clone(), disk.clone(), runtime.clone(), installed.clone(), cancel)
                 .await?;
         let kubelet = kubelet::serve(loopback(0), &options.pki, &options.client_ca, runtime.clone()).await?;
-        let admission = Arc::new(LonghornAdmission::new(installed.namespace.as_str()));
+        let admission = Arc::new(LonghornAdmission::called(installed.namespace.as_str()));
         let webhooks = webhook::serve(loopback(0), &options.pki, admission, longhorn.objects()).await?;
         // Longhorn's own objects go through its webhooks, as in a real installation.
         longhorn::register_webhooks(&client, webhooks.addr(), &options.pki.ca).await?;

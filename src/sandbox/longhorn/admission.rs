@@ -22,12 +22,19 @@ use crate::sandbox::api::admission::{Admission, Objects, Operation, Refusal, Rev
 #[derive(Clone, Debug)]
 pub struct LonghornAdmission {
     namespace: String,
+    /// Whether the API server asks without calling, so that whether it could call is judged here.
+    is_inside: bool,
 }
 
 impl LonghornAdmission {
-    /// For an installation in that namespace.
+    /// For an installation in that namespace, inside the embedded API server.
     pub fn new(namespace: impl Into<String>) -> Self {
-        Self { namespace: namespace.into() }
+        Self { namespace: namespace.into(), is_inside: true }
+    }
+
+    /// For an API server that calls the webhooks over the network and finds out itself whether it can.
+    pub fn called(namespace: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), is_inside: false }
     }
 }
 
@@ -37,7 +44,7 @@ impl Admission for LonghornAdmission {
             return Ok(());
         }
         let cluster = Cluster { namespace: &self.namespace, objects };
-        if review.operation != Operation::Delete {
+        if self.is_inside && review.operation != Operation::Delete {
             cluster.reach_webhook()?;
         }
         match review.operation {
