@@ -8,6 +8,7 @@ mod bucket;
 mod cli;
 mod client;
 mod damage;
+mod docs;
 mod drill;
 mod files;
 mod gate;

@@ -143,6 +143,16 @@ fn a_volume_is_restored_beside_or_in_place_and_a_failure_is_undone() {
 }
 
 #[test]
+fn a_volume_under_a_new_name_is_compared_with_the_backup_it_came_from() {
+    let lab = Lab::up().with_files();
+    lab.runbook("backup-now", &[]).success();
+    lab.runbook("restore-volume", &["claim=files-test/data"]).success().says("is on the volume restored-");
+    // Now the claim is expected back with the new volume, whose own backups know nothing of the former one's.
+    lab.runbook("backup-now", &[]).success();
+    lab.runbook("verify-restore", &[]).success().says("files-test/data: files: 3");
+}
+
+#[test]
 fn what_cannot_be_looked_at_is_not_called_proven() {
     let lab = Lab::up().with_files();
     std::fs::create_dir_all(lab.folder().join("apps")).expect("a folder");
