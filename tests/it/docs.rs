@@ -59,7 +59,8 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     let name = |heading: &str| {
-        let kept = heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
+        let kept =
+            heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
         kept.replace(' ', "-")
     };
     headings.map(name).collect()
@@ -125,7 +126,11 @@ fn commands(text: &str) -> Vec<String> {
         if line.trim_start().starts_with("```") {
             fenced = !fenced;
         } else if fenced || line.starts_with("    ") {
-            let start = if line.trim_start().starts_with("lhrun ") { line.find("lhrun ") } else { line.find("&& lhrun ").map(|at| at + 3) };
+            let start = if line.trim_start().starts_with("lhrun ") {
+                line.find("lhrun ")
+            } else {
+                line.find("&& lhrun ").map(|at| at + 3)
+            };
             found.extend(start.map(|at| only_the_command(&line[at..])));
         } else {
             let code = line.split('`').skip(1).step_by(2).filter(|code| code.starts_with("lhrun "));
