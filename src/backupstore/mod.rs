@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod claim;
 pub mod codec;
 pub mod config;
+pub mod copy;
 pub mod delete;
 mod extents;
 mod fetch;
@@ -96,6 +97,7 @@ mod tests {
         may_change_threads(catalog.backing_images());
         may_change_threads(catalog.overview());
         may_change_threads(catalog.locks(None));
+        may_change_threads(copy::copy(&store, &store, copy::CopyOptions::default()));
         may_change_threads(usage::store(&store, |_, _, _| ()));
         may_change_threads(restore::to_file(&store, &of, "image", restore::RestoreOptions::default()));
         may_change_threads(restore::backing_image_to_file(&store, "i-1", "image", restore::RestoreOptions::default()));

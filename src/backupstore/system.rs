@@ -114,8 +114,8 @@ impl SystemBundle {
     }
 }
 
-const CONFIG: &str = "system-backup.cfg";
-const ARCHIVE: &str = "system-backup.zip";
+pub(super) const CONFIG: &str = "system-backup.cfg";
+pub(super) const ARCHIVE: &str = "system-backup.zip";
 
 #[derive(Deserialize)]
 struct List {
@@ -146,21 +146,33 @@ fn parse_yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_sap
 /// `not-found` when it is not there; `damaged`, naming the object, when the archive is not the one that was written, is
 /// no archive, or holds what no system backup holds: paths that lead elsewhere, far too much, or no text.
 pub async fn read(store: &Store, version: &str, name: &str) -> Result<SystemBundle> {
-    let config = Catalog::new(store.clone()).system_backup(version, name).await?;
+    let (config, body) = archive(store, version, name).await?;
     let key = layout::system_backup(version, name)? + ARCHIVE;
-    let body = store.get_limited(&key, MAX_ARCHIVE).await?;
     super::blocking(move || {
-        let checksum = hex(digest(&SHA256, &body).as_ref());
-        if !checksum.eq_ignore_ascii_case(&config.checksum) {
-            let why = format!("its SHA-256 is {checksum}, its configuration says {}", config.checksum);
-            return Err(damaged(&key, why));
-        }
         let files = unpack(&key, &body)?;
         let metadata = match files.get("metadata.yaml") {
             Some(text) => parse_yaml(text).map_err(|why| damaged(&key, format!("metadata.yaml: {why}")))?,
             None => Metadata::default(),
         };
         Ok(SystemBundle { config, metadata, files })
+    })
+    .await
+}
+
+/// The configuration and the archive of a system backup, whose checksum is verified.
+///
+/// # Errors
+/// `not-found` when it is not there; `damaged`, naming the object, when the archive is not the one that was written.
+pub(super) async fn archive(store: &Store, version: &str, name: &str) -> Result<(SystemBackupConfig, Bytes)> {
+    let config = Catalog::new(store.clone()).system_backup(version, name).await?;
+    let key = layout::system_backup(version, name)? + ARCHIVE;
+    let body = store.get_limited(&key, MAX_ARCHIVE).await?;
+    super::blocking(move || {
+        let checksum = hex(digest(&SHA256, &body).as_ref());
+        if checksum.eq_ignore_ascii_case(&config.checksum) {
+            return Ok((config, body));
+        }
+        Err(damaged(&key, format!("its SHA-256 is {checksum}, its configuration says {}", config.checksum)))
     })
     .await
 }

@@ -29,6 +29,7 @@ struct Asked {
     delay: Duration,
     cut: Option<String>,
     flipped: Option<String>,
+    held: Option<String>,
 }
 
 impl Faults {
@@ -54,6 +55,12 @@ impl Faults {
     /// The first byte read of an object whose key starts with the prefix has its lowest bit flipped; `None` ends that.
     pub fn flip_bit(&self, prefix: Option<&str>) {
         self.with(|asked| asked.flipped = prefix.map(str::to_owned));
+    }
+
+    /// Deleting an object whose key starts with the prefix is answered `403 AccessDenied`, as when it is locked; `None`
+    /// ends that.
+    pub fn hold(&self, prefix: Option<&str>) {
+        self.with(|asked| asked.held = prefix.map(str::to_owned));
     }
 
     /// The body of `length` bytes as a reader of the key gets it.
@@ -108,6 +115,14 @@ impl S3Access for Faults {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        if refuse { Err(s3_error!(SlowDown, "reduce your request rate")) } else { Ok(()) }
+        if refuse {
+            return Err(s3_error!(SlowDown, "reduce your request rate"));
+        }
+        let key = context.s3_path().get_object_key().unwrap_or_default();
+        let is_held = self.with(|asked| asked.held.as_ref().is_some_and(|prefix| key.starts_with(prefix)));
+        if is_held && context.s3_op().name() == "DeleteObject" {
+            return Err(s3_error!(AccessDenied, "the object is locked"));
+        }
+        Ok(())
     }
 }

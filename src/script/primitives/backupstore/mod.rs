@@ -2,6 +2,7 @@
 //!
 //! Volumes are named as in the store (`pvc-…`).
 
+mod copying;
 mod looking;
 mod proving;
 
@@ -24,6 +25,7 @@ pub struct Opened(Store);
 /// The namespace's functions.
 pub fn module() -> Module {
     let mut module = exported_module!(looking::api);
+    module.combine(exported_module!(copying::api));
     module.combine(exported_module!(proving::api));
     module
 }

@@ -153,7 +153,7 @@ fn restored(
 }
 
 /// Shows the bytes done while it goes on.
-fn shown(ctx: &NativeCallContext, label: &str) -> Progress {
+pub(super) fn shown(ctx: &NativeCallContext, label: &str) -> Progress {
     let bar = Arc::new(Host::of(ctx).terminal().progress(label, Unit::Bytes));
     Progress::new(move |done, total| {
         bar.total(total);

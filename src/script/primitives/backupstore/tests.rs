@@ -70,6 +70,21 @@ fn a_backup_is_restored_and_told_as_a_change() {
 }
 
 #[test]
+fn a_copy_is_told_as_a_change_when_it_is_one() {
+    let (host, folder) = (host(), tempfile::tempdir().unwrap());
+    let place = format!("backupstore::open(\"file://{}\")", folder.path().display());
+    let of = |call: &str| run(&host, &format!("let place = {place}; let c = {call}; [c.copied, c.skipped, c.failed]"));
+    assert_eq!(of("backupstore::copy_to(place)"), json!([20, 0, 0]));
+    assert_eq!(of("backupstore::copy_to(place, #{prune: true, at_once: 2})"), json!([0, 20, 0]));
+    let open = format!("backupstore::open(\"file://{}\")", fixtures());
+    assert_eq!(of(&format!("{open}.copy_to(place, #{{bytes_per_second: 1000000}})")), json!([0, 20, 0]));
+    assert_eq!(of(&format!("{open}.copy_to(place)")), json!([0, 20, 0]));
+    let changes = host.run().record().changes;
+    assert_eq!(changes.len(), 1);
+    assert!(changes[0].what.starts_with("copied 20 objects"), "{}", changes[0].what);
+}
+
+#[test]
 fn what_goes_wrong_is_explained() {
     for (script, kind, said) in [
         ("backupstore::backup(\"pvc-legacy\", \"b-none\")", Kind::NotFound, "volume pvc-legacy, backup b-none"),
@@ -79,6 +94,8 @@ fn what_goes_wrong_is_explained() {
         ("backupstore::verify(#{level: \"some\"})", Kind::Usage, "no level of verification"),
         ("backupstore::verify(#{lebel: \"deep\"})", Kind::Script, "no option `lebel`"),
         ("backupstore::verify(#{level: \"sample=9%\"})", Kind::Script, "needs the option `coverage`"),
+        ("backupstore::copy_to(backupstore::open(\"file:///tmp\"), #{at_onec: 1})", Kind::Script, "`at_onec`"),
+        ("backupstore::copy_to(backupstore::open(\"file:///tmp\"), #{bytes_per_second: 0})", Kind::Usage, "above 0"),
         ("backupstore::restore(\"pvc-legcay\", \"/tmp/x\")", Kind::NotFound, "no volume pvc-legcay"),
         ("backupstore::open(\"file://relative\")", Kind::Usage, "full path"),
         ("backupstore::open(#{endpoint: \"http://x\"})", Kind::Script, "`url` is missing"),

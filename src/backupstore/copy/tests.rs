@@ -1,0 +1,402 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use tokio::sync::Notify;
+
+use super::*;
+use crate::backupstore::{
+    Mode,
+    config::{BackupConfig, LockType, SystemBackupConfig},
+    delete,
+    layout::BackupRef,
+    lock::Lock,
+    system,
+    testing::{self, Scratch},
+    usage,
+    verify::{self, Level, Selection, Verdict, VerifyOptions},
+};
+
+const VOLUME: &str = "pvc-legacy";
+const BACKUPS: [&str; 3] = ["backup-0000000000001401", "backup-0000000000001402", "backup-0000000000001403"];
+
+fn keys() -> VolumeKeys {
+    VolumeKeys::new(VOLUME).unwrap()
+}
+
+fn quick() -> CopyOptions {
+    CopyOptions { settle: Duration::ZERO, ..CopyOptions::default() }
+}
+
+fn pruning() -> CopyOptions {
+    CopyOptions { prune: true, ..quick() }
+}
+
+/// Every object of Longhorn's in the store with its content.
+async fn content(store: &Store) -> Vec<(String, bytes::Bytes)> {
+    let mut found = Vec::new();
+    for object in store.list("backupstore/").await.unwrap() {
+        found.push((object.key.clone(), store.get(&object.key).await.unwrap()));
+    }
+    found
+}
+
+async fn verdict(store: &Store) -> Verdict {
+    verify::store(store, &Selection::default(), VerifyOptions::new(Level::Deep)).await.unwrap().verdict
+}
+
+/// Whether no backup or image lacks a block.
+async fn lacks_nothing(store: &Store) {
+    let found = usage::store(store, |_, _, _| ()).await.unwrap();
+    for pool in found.volumes.iter().chain([&found.backing_images]) {
+        for backup in &pool.backups {
+            assert_eq!((backup.state, backup.missing), ("complete", 0), "{backup:?}");
+        }
+    }
+    for system in Catalog::new(store.clone()).system_backups().await.unwrap() {
+        // Without its configuration, an archive is no system backup yet.
+        if system.config.is_err_and(|error| error.kind() == Kind::NotFound) {
+            continue;
+        }
+        system::read(store, &system.version, &system.name).await.unwrap();
+    }
+}
+
+/// Adds a backup that is there under another name, begun at that time.
+async fn add(store: &Store, name: &str, begun: &str) {
+    let mut config = Catalog::new(store.clone()).backup(VOLUME, BACKUPS[2]).await.unwrap();
+    config.name = name.into();
+    config.snapshot_created_at = begun.into();
+    store.put(&keys().backup(name).unwrap(), config.to_bytes().unwrap().into()).await.unwrap();
+}
+
+/// Copies until that many objects were moved, and drops it there.
+async fn cut_short(from: &Store, to: &Store, objects: u64) -> bool {
+    let (enough, moved) = (Arc::new(Notify::new()), AtomicU64::new(0));
+    let told = enough.clone();
+    let progress = Progress::new(move |_, _| {
+        if moved.fetch_add(1, Relaxed) + 1 == objects {
+            told.notify_one();
+        }
+    });
+    let options = CopyOptions { at_once: 1, progress: Some(progress), ..quick() };
+    tokio::select! {
+        biased;
+        () = enough.notified() => true,
+        copied = copy(from, to, options) => { copied.unwrap(); false }
+    }
+}
+
+#[tokio::test]
+async fn a_copy_is_the_store_and_a_second_one_moves_nothing() {
+    let (from, place) = (testing::fixtures(), testing::scratch());
+    let copied = copy(&from, &place.store(), pruning()).await.unwrap();
+    let whole = content(&from).await;
+    assert_eq!(content(&place.store()).await, whole);
+    let bytes: usize = whole.iter().map(|(_, body)| body.len()).sum();
+    assert_eq!((copied.copied, copied.bytes, copied.skipped), (whole.len() as u64, bytes as u64, 0));
+    assert_eq!((copied.failed, copied.pruned, copied.notes), (0, 0, vec![]));
+    let again = copy(&from, &place.store(), pruning()).await.unwrap();
+    assert_eq!((again.copied, again.bytes, again.skipped), (0, 0, whole.len() as u64));
+    assert_eq!(verdict(&place.store()).await, Verdict::Whole);
+}
+
+#[tokio::test]
+async fn wherever_it_is_cut_short_no_backup_lacks_a_block() {
+    let (from, mut objects) = (testing::fixtures(), 0);
+    loop {
+        objects += 1;
+        let place = testing::scratch();
+        let is_cut = cut_short(&from, &place.store(), objects).await;
+        lacks_nothing(&place.store()).await;
+        if !is_cut {
+            break;
+        }
+    }
+    assert!(objects >= 18, "{objects}");
+}
+
+#[tokio::test]
+async fn a_copy_cut_short_twice_ends_the_same() {
+    let (from, place) = (testing::fixtures(), testing::scratch());
+    assert!(cut_short(&from, &place.store(), 5).await);
+    let first = content(&place.store()).await.len() as u64;
+    assert!(cut_short(&from, &place.store(), 5).await, "it goes on where it was");
+    let second = content(&place.store()).await.len() as u64;
+    assert!(first >= 5 && second >= first + 5, "{first} {second}");
+    let rest = copy(&from, &place.store(), quick()).await.unwrap();
+    assert_eq!(content(&place.store()).await, content(&from).await);
+    assert_eq!(rest.skipped, second);
+}
+
+#[tokio::test]
+async fn a_damaged_block_is_named_and_keeps_only_its_backups_behind() {
+    let (source, place) = (testing::copy_of_fixtures(), testing::scratch());
+    let (from, to) = (source.store(), place.store());
+    // The block that only the first backup has.
+    let own = |found: &BackupConfig| found.blocks.as_slice().iter().map(|b| b.checksum).collect::<HashSet<_>>();
+    let catalog = Catalog::new(from.clone());
+    let mut only = own(&catalog.backup(VOLUME, BACKUPS[0]).await.unwrap());
+    for other in &BACKUPS[1..] {
+        for checksum in own(&catalog.backup(VOLUME, other).await.unwrap()) {
+            only.remove(&checksum);
+        }
+    }
+    let only: Vec<_> = only.into_iter().collect();
+    assert_eq!(only.len(), 1);
+    let key = keys().blocks().key(&only[0]);
+    let right = from.get(&key).await.unwrap();
+    let mut wrong = right.to_vec();
+    wrong[100] ^= 1;
+    for (body, said) in
+        [(wrong, "it holds other data"), (right[..500].to_vec(), "data cannot be read"), (Vec::new(), "it is empty")]
+    {
+        from.put(&key, body.into()).await.unwrap();
+        let copied = copy(&from, &to, quick()).await.unwrap();
+        assert_eq!(copied.failed, 1, "{copied:?}");
+        assert_eq!(copied.problems[0].key, key);
+        let why = &copied.problems[0].why;
+        assert!(why.contains(said), "{why}");
+        assert!(copied.notes[0].contains(BACKUPS[0]), "{:?}", copied.notes);
+        lacks_nothing(&to).await;
+        let there = Catalog::new(to.clone()).backup_names(VOLUME).await.unwrap();
+        assert_eq!(there, BACKUPS[1..]);
+    }
+    from.delete(&key).await.unwrap();
+    let copied = copy(&from, &to, quick()).await.unwrap();
+    assert_eq!((copied.failed, copied.problems[0].why.as_str()), (1, "it is missing"));
+    // Put right, it follows.
+    from.put(&key, right.clone()).await.unwrap();
+    let copied = copy(&from, &to, quick()).await.unwrap();
+    assert_eq!((copied.copied, copied.failed), (2, 0));
+    assert_eq!(content(&to).await, content(&from).await);
+    // What the store loses later, the copy keeps.
+    from.delete(&key).await.unwrap();
+    let copied = copy(&from, &to, pruning()).await.unwrap();
+    assert_eq!((copied.copied, copied.failed, copied.pruned), (0, 1, 0));
+    assert!(copied.problems[0].why.contains("the copy has it"));
+    assert_eq!(verdict(&to).await, Verdict::Whole);
+}
+
+#[tokio::test]
+async fn damaged_configurations_and_archives_are_named_and_not_copied() {
+    let (source, place) = (testing::copy_of_fixtures(), testing::scratch());
+    let (from, to) = (source.store(), place.store());
+    let bad = [
+        keys().backup(BACKUPS[0]).unwrap(),
+        VolumeKeys::new("pvc-empty").unwrap().config(),
+        layout::backing_image_config("base8").unwrap(),
+        layout::system_backup("v1.10.1", "weekly-1").unwrap() + "system-backup.zip",
+    ];
+    for key in &bad {
+        from.put(key, "{".into()).await.unwrap();
+    }
+    let copied = copy(&from, &to, quick()).await.unwrap();
+    let mut named: Vec<_> = copied.problems.iter().map(|problem| problem.key.clone()).collect();
+    named.sort();
+    let mut expected = bad.to_vec();
+    expected.sort();
+    assert_eq!((named, copied.failed), (expected, 4));
+    for key in &bad {
+        assert_eq!(to.head(key).await.unwrap(), None, "{key}");
+    }
+    lacks_nothing(&to).await;
+    assert_eq!(Catalog::new(to).backup_names(VOLUME).await.unwrap(), BACKUPS[1..]);
+}
+
+#[tokio::test]
+async fn unfinished_backups_and_locks_stay_where_they_are() {
+    let (source, place) = (testing::copy_of_fixtures(), testing::scratch());
+    let from = source.store();
+    let begun = BackupConfig::begin(&BackupRef::new(VOLUME, "b-begun").unwrap(), Mode::Full, 2 << 20);
+    from.put(&keys().backup("b-begun").unwrap(), begun.to_bytes().unwrap().into()).await.unwrap();
+    let lock = Lock::acquire(&from, &keys(), LockType::Use, Duration::ZERO).await.unwrap();
+    let copied = copy(&from, &place.store(), quick()).await.unwrap();
+    lock.release().await.unwrap();
+    assert_eq!(copied.failed, 0);
+    assert!(copied.notes[0].contains("b-begun"), "{:?}", copied.notes);
+    assert_eq!(content(&place.store()).await, content(&testing::fixtures()).await);
+}
+
+#[tokio::test]
+async fn a_configuration_that_changed_without_growing_is_copied() {
+    let (source, place) = (testing::copy_of_fixtures(), testing::scratch());
+    let (from, to) = (source.store(), place.store());
+    copy(&from, &to, quick()).await.unwrap();
+    for (key, old, new) in
+        [(keys().config(), BACKUPS[2], BACKUPS[1]), (keys().backup(BACKUPS[0]).unwrap(), "2026-11-22T", "2026-11-21T")]
+    {
+        let text = String::from_utf8(from.get(&key).await.unwrap().to_vec()).unwrap();
+        assert!(text.contains(old));
+        from.put(&key, text.replace(old, new).into()).await.unwrap();
+        assert_eq!(copy(&from, &to, quick()).await.unwrap().copied, 1, "{key}");
+    }
+    assert_eq!(content(&to).await, content(&from).await);
+}
+
+#[tokio::test]
+async fn only_what_the_store_no_longer_has_is_pruned_and_only_on_request() {
+    let (source, place) = (testing::copy_of_fixtures(), testing::scratch());
+    let (from, to) = (source.store(), place.store());
+    let older = SystemBackupConfig {
+        name: "older".into(),
+        longhorn_version: "v1.10.1".into(),
+        created_at: "2020-01-01T00:00:00Z".into(),
+        ..SystemBackupConfig::default()
+    };
+    system::write(&from, older, system::Metadata::default(), std::collections::BTreeMap::new()).await.unwrap();
+    copy(&from, &to, quick()).await.unwrap();
+    let before = content(&to).await;
+
+    // One block goes with this backup. The other volume has two objects.
+    let of = BackupRef::new(VOLUME, BACKUPS[0]).unwrap();
+    assert_eq!(delete::backup(&from, &of, Duration::ZERO).await.unwrap().blocks, 1);
+    delete::volume(&from, "pvc-empty", Duration::ZERO).await.unwrap();
+    system::delete(&from, "v1.10.1", "older").await.unwrap();
+    // Of nobody in either place; nobody's block is pruned while it is in the store.
+    let foreign = keys().blocks().key(&Checksum::of(b"unreferenced"));
+    for store in [&from, &to] {
+        store.put(&foreign, "unreferenced".into()).await.unwrap();
+    }
+
+    let kept = copy(&from, &to, quick()).await.unwrap();
+    assert_eq!(kept.pruned, 0);
+    assert_eq!(content(&to).await.len(), before.len() + 1);
+    let pruned = copy(&from, &to, pruning()).await.unwrap();
+    assert_eq!((pruned.pruned, pruned.copied, pruned.failed), (6, 0, 0), "{pruned:?}");
+    assert_eq!(content(&to).await, content(&from).await);
+    assert_eq!(copy(&from, &to, pruning()).await.unwrap().pruned, 0);
+}
+
+#[tokio::test]
+async fn an_empty_store_is_refused_and_nothing_is_pruned() {
+    let (source, place) = (testing::scratch(), testing::copy_of_fixtures());
+    let before = content(&place.store()).await;
+    let error = copy(&source.store(), &place.store(), pruning()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert!(error.to_string().contains("holds no backups"), "{error}");
+    // With something in it, but nothing of that sort.
+    let volume = VolumeKeys::new("pvc-other").unwrap();
+    let config = testing::fixtures().get(&keys().config()).await.unwrap();
+    let config = String::from_utf8(config.to_vec()).unwrap().replace(VOLUME, "pvc-other");
+    source.store().put(&volume.config(), config.into()).await.unwrap();
+    let copied = copy(&source.store(), &place.store(), pruning()).await.unwrap();
+    assert_eq!((copied.copied, copied.pruned), (1, 0));
+    for said in ["volume pvc-legacy is not pruned", "backing images are not", "system backup weekly-1 is not"] {
+        assert!(copied.notes.iter().any(|note| note.contains(said)), "{said}: {:?}", copied.notes);
+    }
+    assert_eq!(content(&place.store()).await.len(), before.len() + 1);
+}
+
+#[tokio::test]
+async fn what_others_added_to_the_copy_is_kept() {
+    let (source, place) = (testing::copy_of_fixtures(), testing::scratch());
+    let (from, to) = (source.store(), place.store());
+    copy(&from, &to, quick()).await.unwrap();
+    add(&to, "b-younger", "2099-01-01T00:00:00Z").await;
+    add(&to, "b-older", "2020-01-01T00:00:00Z").await;
+    let copied = copy(&from, &to, pruning()).await.unwrap();
+    assert_eq!(copied.pruned, 1);
+    assert!(copied.notes[0].contains("b-younger"), "{:?}", copied.notes);
+    assert_eq!(Catalog::new(to.clone()).backup_names(VOLUME).await.unwrap()[0], "b-younger");
+    lacks_nothing(&to).await;
+
+    // Somebody restores from the copy.
+    add(&to, "b-older", "2020-01-01T00:00:00Z").await;
+    let lock = Lock::acquire(&to, &keys(), LockType::Use, Duration::ZERO).await.unwrap();
+    let copied = copy(&from, &to, pruning()).await.unwrap();
+    lock.release().await.unwrap();
+    assert_eq!(copied.pruned, 0);
+    assert!(copied.notes.iter().any(|note| note.contains("is locked for")), "{:?}", copied.notes);
+}
+
+#[tokio::test]
+async fn the_pace_is_kept() {
+    let (from, place) = (testing::fixtures(), testing::scratch());
+    let sizes: Vec<u64> = content(&from).await.iter().map(|(_, body)| body.len() as u64).collect();
+    let (all, largest) = (sizes.iter().sum::<u64>(), *sizes.iter().max().unwrap());
+    let start = Instant::now();
+    let options = CopyOptions { bytes_per_second: NonZeroU64::new(all), ..quick() };
+    copy(&from, &place.store(), options).await.unwrap();
+    // The last one need not be waited for.
+    let least = Duration::from_secs_f64((all - largest) as f64 / all as f64);
+    assert!(start.elapsed() >= least && least > Duration::from_millis(100), "{:?} {least:?}", start.elapsed());
+}
+
+#[cfg(feature = "sandbox")]
+mod on_s3 {
+    use super::*;
+    use crate::{
+        objectstore::StoreConfig,
+        sandbox::s3::{S3Config, S3Server},
+    };
+
+    /// A server with a bucket.
+    async fn server(place: &Scratch) -> (S3Server, Store) {
+        let config = S3Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            root: place.path("server"),
+            access_key: "id".into(),
+            secret_key: String::from("hush").into(),
+        };
+        let server = S3Server::start(config).await.unwrap();
+        server.create_bucket("copies").await.unwrap();
+        let store = Store::connect(&StoreConfig {
+            endpoint: Some(server.endpoint()),
+            bucket: "copies".into(),
+            prefix: "offsite".into(),
+            access_key: Some("id".into()),
+            secret_key: Some(String::from("hush").into()),
+            ..StoreConfig::default()
+        });
+        (server, store.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_bucket_is_copied_to_a_bucket() {
+        let (here, there) = (testing::scratch(), testing::scratch());
+        let ((_one, from), (_two, to)) = (server(&here).await, server(&there).await);
+        copy(&testing::fixtures(), &from, quick()).await.unwrap();
+        let copied = copy(&from, &to, quick()).await.unwrap();
+        assert_eq!(content(&to).await, content(&testing::fixtures()).await);
+        let again = copy(&from, &to, pruning()).await.unwrap();
+        assert_eq!((again.copied, again.skipped, again.pruned), (0, copied.copied, 0));
+    }
+
+    #[tokio::test]
+    async fn a_refused_deletion_is_told_and_leaves_the_backup_whole() {
+        let (source, place) = (testing::copy_of_fixtures(), testing::scratch());
+        let from = source.store();
+        let (server, to) = server(&place).await;
+        copy(&from, &to, quick()).await.unwrap();
+        delete::backup(&from, &BackupRef::new(VOLUME, BACKUPS[0]).unwrap(), Duration::ZERO).await.unwrap();
+        let key = keys().backup(BACKUPS[0]).unwrap();
+        server.faults().hold(Some(&format!("offsite/{key}")));
+        let copied = copy(&from, &to, pruning()).await.unwrap();
+        assert_eq!((copied.pruned, copied.failed), (0, 0));
+        assert!(copied.notes.iter().any(|note| note.contains(&key) && note.contains("locked")), "{:?}", copied.notes);
+        assert_eq!(verdict(&to).await, Verdict::Whole);
+        server.faults().hold(Some("offsite/backupstore/volumes/7e/d3/pvc-legacy/blocks/"));
+        let copied = copy(&from, &to, pruning()).await.unwrap();
+        assert_eq!(copied.pruned, 1, "the configuration goes, its block stays: {copied:?}");
+        server.faults().hold(None);
+        assert_eq!(verdict(&to).await, Verdict::Whole);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_be_listed_has_nothing_pruned() {
+        let (place, copied) = (testing::scratch(), testing::copy_of_fixtures());
+        let (server, from) = server(&place).await;
+        copy(&testing::fixtures(), &from, quick()).await.unwrap();
+        add(&copied.store(), "b-older", "2020-01-01T00:00:00Z").await;
+        let before = content(&copied.store()).await;
+        server.faults().refuse_next(u32::MAX);
+        let error = copy(&from, &copied.store(), pruning()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unreachable, "{error}");
+        assert_eq!(content(&copied.store()).await, before);
+    }
+}
