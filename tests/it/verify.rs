@@ -76,6 +76,7 @@ fn samples_remember_each_store_apart() {
 fn what_cannot_be_asked_is_not_called_whole() {
     let store = Copy::new();
     store.verify(&["--volume", "pvc-none"]).code(6).says("there is no volume pvc-none");
+    store.verify(&["--volume", "prod/data-postgres-1"]).code(6).says("did you mean `prod/data-postgres-0`?");
     store.verify(&["--backup", "pvc-empty@backup-none"]).code(6).says("volume pvc-empty has no backup backup-none");
     store.verify(&["--level", "sample=0%"]).code(2).says("sample=N%");
     fs::remove_dir_all(store.path("backupstore")).expect("the backups are removed");

@@ -6,8 +6,9 @@ use super::store::{self, StoreArgs};
 use crate::{
     Error, Kind,
     backupstore::{
-        Progress,
+        Catalog, Progress,
         block::Checksum,
+        select,
         verify::{self, BackupChoice, Coverage, Level, Locking, Report, Selection, VerifyOptions},
     },
     cli::{Failure, Setting},
@@ -50,7 +51,7 @@ pub struct Args {
     /// How closely to look: meta, exists, sample=N% or deep
     #[arg(long, value_name = "LEVEL", default_value_t = Level::Exists)]
     level: Level,
-    /// Only this volume; may be repeated
+    /// Only this volume, by its name or as namespace/claim; may be repeated
     #[arg(long = "volume", value_name = "VOLUME")]
     volumes: Vec<String>,
     /// Only this backup, of one volume or of any; may be repeated
@@ -91,7 +92,11 @@ fn report(setting: &Setting, place: &StoreArgs, args: &Args) -> Result<Report, E
         cancel: setting.interrupts.token(),
         ..VerifyOptions::new(args.level)
     };
-    let selection = Selection { volumes: args.volumes.clone(), backups: args.backups.clone() };
+    let catalog = Catalog::new(store.clone());
+    let mut selection = Selection { volumes: Vec::new(), backups: args.backups.clone() };
+    for given in &args.volumes {
+        selection.volumes.push(store::wait(setting, select::volume(&catalog, given))?);
+    }
     let reads_blocks = matches!(args.level, Level::Sample(_) | Level::Deep);
     let unit = if reads_blocks { Unit::Bytes } else { Unit::Items };
     let progress = Arc::new(setting.terminal.progress(&format!("verifying {}", store.describe()), unit));
