@@ -12,7 +12,10 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::lab::{Said, lhrun};
+use crate::{
+    bucket::copy,
+    lab::{Said, lhrun},
+};
 
 pub const LEGACY: &str = "backupstore/volumes/7e/d3/pvc-legacy";
 const BACKED: &str = "backupstore/volumes/1d/7f/pvc-backed";
@@ -84,19 +87,6 @@ impl Copy {
         command.args(["backups", "verify", "--store", &format!("file://{}", self.path("").display())]);
         command.args(arguments).env("XDG_STATE_HOME", self.folder.path().join("state"));
         Said::of(command)
-    }
-}
-
-pub fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder of the fixtures") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("an object");
-        }
     }
 }
 
