@@ -15,6 +15,7 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use self::{
@@ -24,7 +25,7 @@ use self::{
 use super::{
     Catalog, Progress,
     block::Checksum,
-    catalog::known,
+    catalog::{REQUESTS, known},
     config::VolumeConfig,
     layout::{self, BlockPool, MAX_BACKUP_CONFIG, MAX_CONFIG, VolumeKeys},
     lock,
@@ -137,6 +138,7 @@ pub async fn copy(from: &Store, to: &Store, options: CopyOptions) -> Result<Copi
         mover: Mover::new(from.clone(), to.clone(), options.bytes_per_second, options.progress),
         at_once: options.at_once.max(1),
         done: Copied::default(),
+        newest: Newest::default(),
     };
     // Volumes lie over images, and system backups tell of volumes.
     copier.family(&Family::Images).await?;
@@ -147,7 +149,7 @@ pub async fn copy(from: &Store, to: &Store, options: CopyOptions) -> Result<Copi
         copier.system_backup(&system.version, &system.name).await?;
     }
     if options.prune {
-        prune::prune(&copier.catalog, to, options.settle, &mut copier.done).await?;
+        prune::prune(&copier.catalog, to, &copier.newest, options.settle, &mut copier.done).await?;
     }
     Ok(copier.done)
 }
@@ -158,6 +160,14 @@ struct Copier {
     mover: Mover,
     at_once: usize,
     done: Copied,
+    newest: Newest,
+}
+
+/// The times of the newest complete ones in the store.
+#[derive(Default)]
+struct Newest {
+    backup: Option<Timestamp>,
+    image: Option<Timestamp>,
 }
 
 /// A block that the copy lacks.
@@ -205,7 +215,7 @@ impl Copier {
         let (complete, needed, mut left) = self.needed(family, entries).await?;
         let bad = self.blocks(&family.pool(), needed).await?;
         // Who lists a bad block is found by reading again: remembering it for all blocks would take more memory.
-        let mut explained = HashSet::new();
+        let (mut explained, mut ready) = (HashSet::new(), Vec::new());
         for entry in complete {
             let mut missing = 0;
             if !bad.is_empty() {
@@ -218,11 +228,11 @@ impl Copier {
             if missing > 0 {
                 self.done.note(format!("{} is not copied: {missing} of its blocks are bad", family.told(&entry)));
                 left.insert(entry.name);
-                continue;
+            } else {
+                ready.push(entry.key);
             }
-            let outcome = self.mover.config(&entry.key, MAX_BACKUP_CONFIG).await?;
-            self.done.count(outcome, entry.key);
         }
+        self.configs(ready).await?;
         // The others went with a backup that was deleted meanwhile.
         let mut bad: Vec<_> = bad.into_iter().filter(|(checksum, _)| explained.contains(checksum)).collect();
         bad.sort_unstable_by_key(|(checksum, _)| *checksum);
@@ -230,6 +240,22 @@ impl Copier {
             self.done.fail(family.pool().key(&checksum), why);
         }
         Ok(left)
+    }
+
+    /// Compares many configurations at the same time, and moves one after the other, since they may be large.
+    async fn configs(&mut self, keys: Vec<String>) -> Result<()> {
+        let mut looks = stream::iter(keys)
+            .map(|key| {
+                let mover = self.mover.clone();
+                async move { Ok::<_, Error>((mover.is_same(&key).await?, key)) }
+            })
+            .buffered(REQUESTS)
+            .boxed();
+        while let Some((is_same, key)) = looks.try_next().await? {
+            let outcome = if is_same { Outcome::There } else { self.mover.config(&key, MAX_BACKUP_CONFIG).await? };
+            self.done.count(outcome, key);
+        }
+        Ok(())
     }
 
     /// The complete ones, the blocks they list with their raw bytes, and the names of the others.
@@ -243,6 +269,11 @@ impl Copier {
             let Some(member) = family.load(&self.catalog, &entry).await? else { continue };
             match &member.state {
                 State::Complete => {
+                    let newest = match family {
+                        Family::Volume(_) => &mut self.newest.backup,
+                        Family::Images => &mut self.newest.image,
+                    };
+                    *newest = (*newest).max(member.begun);
                     // A terabyte has half a million blocks.
                     needed = super::blocking(move || {
                         needed.extend(member.blocks());

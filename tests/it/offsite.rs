@@ -122,7 +122,7 @@ fn the_capacity_is_told_with_the_growth_and_the_formula() {
     .success();
     // Three megabytes in seconds are tens of gigabytes a day.
     lab.runbook("capacity", &["size=1G"]).code(3).says("the store has room for 30 days").says("days until full");
-    lab.runbook("capacity", &["size=1G", "days=0"]).success().says("per day");
+    lab.runbook("capacity", &["size=1G", "days=0"]).success().says("span less than a day");
     lab.runbook("capacity", &["size=1K"]).code(3).says("the store has room").says("of 1.0 KiB");
     lab.runbook("capacity", &["ratio=1.0", "copies=1.0"]).success().says("volume sizes × 1.0 × 1.0");
     lab.runbook("capacity", &["size=lots"]).code(2).says("is no number of bytes");

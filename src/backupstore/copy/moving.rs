@@ -152,7 +152,7 @@ impl Mover {
 
     /// Whether the copy has an object of the same size.
     pub(super) async fn has_same_size(&self, key: &str) -> Result<bool> {
-        let (here, there) = (self.from.head(key).await?, self.to.head(key).await?);
+        let (here, there) = tokio::try_join!(self.from.head(key), self.to.head(key))?;
         Ok(here.is_some_and(|here| there.is_some_and(|there| here.size == there.size)))
     }
 

@@ -4,16 +4,13 @@
 //! not copied from it: somebody uses the copy as a store of its own, and that is kept. A block goes when no configuration
 //! left in the copy lists it and the store does not have it either.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use futures::TryStreamExt;
 use jiff::Timestamp;
 
 use super::{
-    Copied,
+    Copied, Newest,
     family::{Family, State},
     moving::is_refusal,
     sizes,
@@ -32,42 +29,29 @@ use crate::{
     objectstore::{Depth, Store},
 };
 
-pub(super) async fn prune(from: &Catalog, to: &Store, settle: Duration, done: &mut Copied) -> Result<()> {
-    let volumes: BTreeSet<String> = from.volume_names().await?.into_iter().collect();
-    let mut newest = None;
-    for volume in &volumes {
-        newest = newest.max(newest_of(&Family::Volume(VolumeKeys::new(volume)?), from).await?);
-    }
-    let images = newest_of(&Family::Images, from).await?;
+pub(super) async fn prune(
+    from: &Catalog,
+    to: &Store,
+    newest: &Newest,
+    settle: Duration,
+    done: &mut Copied,
+) -> Result<()> {
     let copy = Catalog::new(to.clone());
     let pruner = Pruner { from, copy: &copy, to, settle };
     for volume in copy.volume_names().await? {
         let keys = VolumeKeys::new(&volume)?;
-        let Some(newest) = newest else {
+        let Some(newest) = newest.backup else {
             done.note(format!("volume {volume} is not pruned: the store has no complete backup of any volume"));
             continue;
         };
         pruner.family(&Family::Volume(keys), newest, done).await?;
     }
-    match images {
+    match newest.image {
         Some(newest) => pruner.family(&Family::Images, newest, done).await?,
         None if copy.backing_image_names().await?.is_empty() => {}
         None => done.note("backing images are not pruned: the store has no complete one".into()),
     }
     pruner.system_backups(done).await
-}
-
-/// The time of the newest complete one.
-async fn newest_of(family: &Family, catalog: &Catalog) -> Result<Option<Timestamp>> {
-    let mut newest = None;
-    for entry in family.entries(catalog).await? {
-        if let Some(member) = family.load(catalog, &entry).await?
-            && matches!(member.state, State::Complete)
-        {
-            newest = newest.max(member.begun);
-        }
-    }
-    Ok(newest)
 }
 
 struct Pruner<'a> {
