@@ -11,7 +11,8 @@ use std::{
 };
 
 use crate::{
-    damage::{Copy, LEGACY, SHARED, backup, block, copy, not_whole, parse},
+    bucket::copy,
+    damage::{Copy, LEGACY, SHARED, backup, block, not_whole, parse},
     lab::{Lab, Said, lhrun},
 };
 
