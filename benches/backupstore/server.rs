@@ -34,7 +34,14 @@ impl Server {
         let log = fs::File::create(folder.join("log")).map_err(failed)?;
         let ports = free_ports()?;
         let process = Command::new("weed")
-            .args(["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"])
+            .args([
+                "server",
+                "-s3",
+                "-s3.port.iceberg=0",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-master.telemetry=false",
+            ])
             .arg(format!("-dir={}", folder.display()))
             .arg(format!("-s3.config={}", identities.display()))
             .args(
