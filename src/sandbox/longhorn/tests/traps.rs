@@ -4,15 +4,21 @@ use serde_json::{Value, json};
 
 use super::*;
 
-#[tokio::test]
-async fn backups_that_are_not_known_yet_leave_their_volumes_out() {
-    let bucket = Bucket::start().await;
+/// A cluster whose volume `v1`, bound to a claim, knows its backup `b1`.
+async fn with_a_backup(bucket: &Bucket) -> Lab {
     let lab = Lab::start(bucket.options()).await;
     lab.wait(Resource::BackupTarget, "default", |t| t["status"]["lastSyncedAt"].is_string()).await;
     lab.namespace("app").await;
     lab.application("v1", "v1", "app", true).await;
     lab.back_up("v1", "b1", json!({})).await;
     lab.wait(Resource::Volume, "v1", |v| v["status"]["lastBackup"] == "b1").await;
+    lab
+}
+
+#[tokio::test]
+async fn backups_that_are_not_known_yet_leave_their_volumes_out() {
+    let bucket = Bucket::start().await;
+    let lab = with_a_backup(&bucket).await;
     lab.system_backup("weekly", "disabled").await;
     lab.stop().await;
 
@@ -131,12 +137,7 @@ async fn without_the_webhook_nothing_of_longhorn_can_be_written() {
 #[tokio::test]
 async fn a_volume_that_has_grown_since_its_backup_comes_back_in_the_size_of_the_bucket() {
     let bucket = Bucket::start().await;
-    let lab = Lab::start(bucket.options()).await;
-    lab.wait(Resource::BackupTarget, "default", |t| t["status"]["lastSyncedAt"].is_string()).await;
-    lab.namespace("app").await;
-    lab.application("v1", "v1", "app", true).await;
-    lab.back_up("v1", "b1", json!({})).await;
-    lab.wait(Resource::Volume, "v1", |v| v["status"]["lastBackup"] == "b1").await;
+    let lab = with_a_backup(&bucket).await;
     lab.patch(Resource::Volume, "v1", json!({"spec": {"size": "33554432"}})).await.unwrap();
     lab.system_backup("weekly", "disabled").await;
     lab.stop().await;
