@@ -15,6 +15,10 @@ use nix::sys::statvfs::statvfs;
 
 use crate::{Error, Kind, Result};
 
+/// Bytes written at once. For a whole block Linux looks for pages as large as the block, which it first has to get from
+/// elsewhere, and keeps other writers of the file waiting meanwhile; that took up to six times the CPU seconds.
+const PIECE: usize = 128 << 10;
+
 /// A sparse file being written as `<path>.partial`. Dropped before it is [finished](Target::finish), it is removed;
 /// a [continued](Target::resume) one stays if there is anything good in it.
 #[derive(Debug)]
@@ -41,7 +45,11 @@ pub struct Writer {
 impl Writer {
     /// Writes at that offset; threads may write different ranges at the same time.
     pub fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(data, offset).map_err(|error| fault("writing", &self.path, error))?;
+        let mut at = offset;
+        for piece in data.chunks(PIECE) {
+            self.file.write_all_at(piece, at).map_err(|error| fault("writing", &self.path, error))?;
+            at += piece.len() as u64;
+        }
         self.useful.store(true, Relaxed);
         Ok(())
     }
@@ -138,7 +146,10 @@ impl Target {
     /// Makes it all zeros.
     pub fn start_anew(&self) -> Result<()> {
         self.useful.store(false, Relaxed);
-        self.set_len(0)?;
+        // ext4 writes a file that was cut to nothing to the disk when it is closed, and whoever closes it waits.
+        if self.file.metadata().map_or(true, |meta| meta.len() > 0) {
+            self.set_len(0)?;
+        }
         self.set_len(self.size)
     }
 

@@ -23,7 +23,8 @@ impl Buffers {
     }
 }
 
-/// Works on as many blocks at once as there are processors, in buffers that are used again.
+/// Works on one block more at once than there are processors, as one may have to wait for the file it writes; in buffers
+/// that are used again.
 #[derive(Clone, Debug)]
 pub struct Workers {
     turns: Arc<Semaphore>,
@@ -31,10 +32,10 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// One worker for each processor.
+    /// One worker for each processor, and one.
     pub fn new() -> Self {
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { turns: Arc::new(Semaphore::new(processors)), buffers: Buffers::default() }
+        Self { turns: Arc::new(Semaphore::new(processors + 1)), buffers: Buffers::default() }
     }
 
     /// Waits for a worker and runs `work` on it, with a buffer of that length, which holds anything.
