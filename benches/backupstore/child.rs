@@ -121,7 +121,12 @@ async fn ours(words: &[&str], cost: &mut Cost) -> lhrun::Result<()> {
         ["verify"] => {
             let volume = Selection { volumes: vec![VOLUME.into()], backups: Vec::new() };
             let report = verify::store(&store, &volume, VerifyOptions::new(Level::Deep)).await?;
-            assert!(report.verdict == Verdict::Whole && report.totals.blocks_read > 0, "{report:?}");
+            assert!(
+                report.verdict == Verdict::Whole && report.totals.blocks_read > 0,
+                "{:?} {:?}",
+                report.verdict,
+                report.totals
+            );
         }
         ["backup", image, block_mib, compression] => {
             let size = fs::metadata(image).expect("the image").len();

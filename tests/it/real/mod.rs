@@ -3,6 +3,7 @@
 mod buckets;
 mod cluster;
 mod control_plane;
+mod exchange;
 mod pki;
 mod schemas;
 mod server;

@@ -50,6 +50,11 @@ impl Binaries {
         existing(self.folder.join("python/bin/weed"))
     }
 
+    /// The program on Longhorn's own backup library.
+    pub fn longhorn_backup(&self) -> PathBuf {
+        existing(self.folder.join("bin/longhorn-backup"))
+    }
+
     /// Longhorn's published definitions, oldest first: version and file.
     pub fn definitions(&self) -> Vec<(String, PathBuf)> {
         let entries = std::fs::read_dir(self.folder.join("crds")).expect("the folder of definitions");
