@@ -44,21 +44,45 @@ fn the_bucket_scenarios_hold_on_seaweedfs() {
 fn a_lost_real_cluster_comes_back_with_every_row() {
     let cluster = Cluster::up(Binaries::find());
     let before = cluster.pids();
-    let mut command = lhrun();
-    command.args(["--yes", "--config"]).arg(cluster.configuration());
-    command.args(["run", concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks/dr-drill.rhai"), "--set", "rows=1000"]);
-    command.current_dir(cluster.folder()).env("KUBECONFIG", &cluster.access.kubeconfig);
-    command.env("AWS_ACCESS_KEY_ID", &cluster.access.s3.access_key);
-    command.env("AWS_SECRET_ACCESS_KEY", &cluster.access.s3.secret_key);
-    let said = Said::of(command);
-    println!("{said}");
-    said.success()
+    drill(&cluster, &cluster.access.kubeconfig, "rows=1000")
+        .success()
         .says("rows in table orders")
         .says("checksum over table orders")
         .says("recovery time (RTO)")
         .says("data age at the disaster (RPO)");
     let after = cluster.pids();
     assert!(before.iter().all(|pid| !after.contains(pid)), "the servers are those of before: {before:?} {after:?}");
+}
+
+#[test]
+#[ignore = "needs the real servers: make test-real"]
+fn a_drill_on_real_servers_finds_what_was_damaged() {
+    for (damage, signs) in [
+        ("flip-bit", ["pvc-", ".blk", "damaged"]),
+        ("delete-block", ["pvc-", ".blk", "missing"]),
+        ("lose-row", ["rows in table orders", "999", "1000"]),
+    ] {
+        let cluster = Cluster::up(Binaries::find());
+        // Damage is only allowed to a cluster of that name.
+        let (from, kubeconfig) = (&cluster.access.kubeconfig, cluster.folder().join("damaged.kubeconfig"));
+        std::fs::write(&kubeconfig, std::fs::read_to_string(from).unwrap().replace("\"lhrun-test\"", "\"sandbox\""))
+            .unwrap();
+        drill(&cluster, from, &format!("damage={damage}")).code(4).says("embedded cluster only");
+        let said = drill(&cluster, &kubeconfig, &format!("damage={damage}")).failure();
+        signs.into_iter().fold(said, Said::says);
+    }
+}
+
+fn drill(cluster: &Cluster, kubeconfig: &Path, setting: &str) -> Said {
+    let mut command = lhrun();
+    command.args(["--yes", "--config"]).arg(cluster.configuration());
+    command.args(["run", concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks/dr-drill.rhai"), "--set", setting]);
+    command.current_dir(cluster.folder()).env("KUBECONFIG", kubeconfig);
+    command.env("AWS_ACCESS_KEY_ID", &cluster.access.s3.access_key);
+    command.env("AWS_SECRET_ACCESS_KEY", &cluster.access.s3.secret_key);
+    let said = Said::of(command);
+    println!("{said}");
+    said
 }
 
 #[test]
