@@ -26,3 +26,4 @@ mod scenarios;
 mod traps;
 mod verify;
 mod volumes;
+mod written_by_longhorn;

@@ -2,6 +2,9 @@
 
 use std::{fs, path::Path};
 
+use futures::{StreamExt, TryStreamExt, stream};
+use lhrun::objectstore::{Store, StoreConfig};
+
 use super::server::{Binaries, Server, free_ports};
 use crate::{lab::S3, s3client};
 
@@ -60,6 +63,34 @@ impl Bucket {
         });
         let port = ports[6];
         Self::new(server, port)
+    }
+
+    /// The bucket as `lhrun` itself reaches it.
+    pub fn store(&self) -> Store {
+        let s3 = &self.access;
+        let config = StoreConfig::from_variables(&s3.bucket, "", |name| match name {
+            "AWS_ACCESS_KEY_ID" => Some(s3.access_key.clone()),
+            "AWS_SECRET_ACCESS_KEY" => Some(s3.secret_key.clone()),
+            "AWS_REGION" => Some(s3.region.clone()),
+            "AWS_ENDPOINT_URL" => Some(s3.endpoint.clone()),
+            _ => None,
+        });
+        Store::connect(&config.unwrap()).unwrap()
+    }
+
+    /// Puts every file of a folder, with its path below it as its key.
+    pub async fn fill(&self, folder: &Path) {
+        let (from, to) = (Store::folder(folder).unwrap(), self.store());
+        let objects = from.list("").await.unwrap();
+        stream::iter(objects)
+            .map(|object| {
+                let (from, to) = (&from, &to);
+                async move { to.put(&object.key, from.get(&object.key).await?).await }
+            })
+            .buffer_unordered(8)
+            .try_collect::<()>()
+            .await
+            .unwrap();
     }
 
     fn new(mut server: Server, port: u16) -> Self {

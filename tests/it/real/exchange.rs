@@ -9,18 +9,18 @@ use std::{
     thread,
 };
 
-use lhrun::{
-    backupstore::{
-        BackupRef, Compression, delete,
-        restore::{self, RestoreOptions},
-        write::{self, BackupRequest},
-    },
-    objectstore::{Store, StoreConfig},
+use lhrun::backupstore::{
+    BackupRef, Compression, delete,
+    restore::{self, RestoreOptions},
+    write::{self, BackupRequest},
 };
 use tokio::runtime::Runtime;
 
 use super::{buckets::Bucket, server::Binaries};
-use crate::lab::{S3, Said};
+use crate::{
+    lab::Said,
+    written_by_longhorn::{Archive, Place},
+};
 
 /// Who writes or reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ use Side::{Lhrun, Longhorn};
 /// One volume's way through both.
 struct Exchange<'a> {
     tool: &'a Path,
-    s3: &'a S3,
+    bucket: &'a Bucket,
     folder: PathBuf,
     volume: String,
     compression: Compression,
@@ -57,8 +57,8 @@ fn what_one_writes_the_other_restores() {
                     let volume = format!("pvc-{compression}-{mib}-{}", names.join("-"));
                     let folder = folder.path().join(&volume);
                     fs::create_dir(&folder).unwrap();
-                    let (tool, s3) = (tool.as_path(), &bucket.access);
-                    let exchange = Exchange { tool, s3, folder, volume, compression, block: mib << 20 };
+                    let (tool, bucket) = (tool.as_path(), &bucket);
+                    let exchange = Exchange { tool, bucket, folder, volume, compression, block: mib << 20 };
                     scope.spawn(move || exchange.run(writers));
                 }
             }
@@ -145,7 +145,7 @@ impl Exchange<'_> {
                     block_size: self.block,
                     ..BackupRequest::new(self.named(n), format!("snap-{n}"), size(image))
                 };
-                let written = block_on(write::backup_file(&store(self.s3), image, request)).unwrap();
+                let written = block_on(write::backup_file(&self.bucket.store(), image, request)).unwrap();
                 assert_eq!(written.incremental, n > 0, "{} {n}", self.volume);
             }
             Longhorn => {
@@ -173,7 +173,7 @@ impl Exchange<'_> {
         match reader {
             Lhrun => {
                 let options = RestoreOptions::default();
-                block_on(restore::to_file(&store(self.s3), &self.named(n), &target, options)).unwrap();
+                block_on(restore::to_file(&self.bucket.store(), &self.named(n), &target, options)).unwrap();
             }
             Longhorn => {
                 let mut command = self.longhorn("restore", n);
@@ -189,7 +189,7 @@ impl Exchange<'_> {
     }
 
     fn longhorn(&self, operation: &str, n: usize) -> Command {
-        let s3 = self.s3;
+        let s3 = &self.bucket.access;
         let mut command = Command::new(self.tool);
         command.args([operation, "--target", &format!("s3://{}@{}/", s3.bucket, s3.region)]);
         command.args(["--volume", &self.volume, "--backup", &format!("backup-{n}")]);
@@ -207,7 +207,7 @@ fn what_is_left_after_a_deletion_is_whole_and_what_is_damaged_is_refused_by_both
     let tool = binaries.longhorn_backup();
     let exchange = Exchange {
         tool: &tool,
-        s3: &bucket.access,
+        bucket: &bucket,
         folder: folder.path().to_owned(),
         volume: "pvc-left".to_owned(),
         compression: Compression::Lz4,
@@ -216,7 +216,7 @@ fn what_is_left_after_a_deletion_is_whole_and_what_is_damaged_is_refused_by_both
     let images = [exchange.first(), exchange.second(), exchange.grown()];
     exchange.backup(Longhorn, 0, &images[0], None);
     exchange.backup(Lhrun, 1, &images[1], Some(&images[0]));
-    let store = store(&bucket.access);
+    let store = bucket.store();
     let deleted = block_on(delete::backup(&store, &exchange.named(0), lhrun::backupstore::lock::SETTLE)).unwrap();
     // The second byte of block 1 was changed, so what it was before belongs to the first backup alone.
     assert_eq!((deleted.blocks, deleted.kept), (1, None));
@@ -240,19 +240,22 @@ fn what_is_left_after_a_deletion_is_whole_and_what_is_damaged_is_refused_by_both
     Said::of(command).failure();
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    Runtime::new().expect("a runtime").block_on(work)
+#[test]
+#[ignore = "needs the real servers: make test-real"]
+fn what_longhorn_wrote_is_restored_and_whole_from_other_servers() {
+    let binaries = Binaries::find();
+    for server in [Bucket::minio, Bucket::seaweedfs] {
+        for archive in Archive::all() {
+            let folder = tempfile::tempdir().unwrap();
+            let bucket = server(&binaries, folder.path());
+            block_on(bucket.fill(archive.folder()));
+            archive.is_whole_in(&Place::bucket(&bucket.access));
+        }
+    }
 }
 
-fn store(s3: &S3) -> Store {
-    let config = StoreConfig::from_variables(&s3.bucket, "", |name| match name {
-        "AWS_ACCESS_KEY_ID" => Some(s3.access_key.clone()),
-        "AWS_SECRET_ACCESS_KEY" => Some(s3.secret_key.clone()),
-        "AWS_REGION" => Some(s3.region.clone()),
-        "AWS_ENDPOINT_URL" => Some(s3.endpoint.clone()),
-        _ => None,
-    });
-    Store::connect(&config.unwrap()).unwrap()
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    Runtime::new().expect("a runtime").block_on(work)
 }
 
 fn size(image: &Path) -> u64 {
