@@ -40,7 +40,7 @@ test-real: test-packages ## Run the same scenarios, the drill and Longhorn's sch
 demo-packages:
 	@.ci/packages initdb=postgresql mke2fs=e2fsprogs setpriv=util-linux cc=build-essential
 test-packages:
-	@.ci/packages initdb=postgresql mke2fs=e2fsprogs setpriv=util-linux cc=build-essential rclone=rclone \
+	@.ci/packages initdb=postgresql mke2fs=e2fsprogs setpriv=util-linux cc=build-essential rclone=rclone qemu-img=qemu-utils \
 		mariadbd=mariadb-server-core mariadb=mariadb-client-core redis-server=redis-server sqlite3=sqlite3
 	@command -v kubectl >/dev/null || echo "WARNING: kubectl is not installed: the kubectl transcript will NOT be run" >&2
 

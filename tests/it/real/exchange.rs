@@ -227,7 +227,7 @@ fn what_is_left_after_a_deletion_is_whole_and_what_is_damaged_is_refused_by_both
     assert_eq!(differ(&exchange.restore(Lhrun, 2), &images[2]), None);
 
     let blocks = block_on(store.list("backupstore/volumes/")).unwrap();
-    let block = blocks.iter().find(|object| object.key.ends_with(".blk")).expect("a block");
+    let block = blocks.iter().find(|object| object.key.contains("/blocks/")).expect("a block");
     let mut body = block_on(store.get(&block.key)).unwrap().to_vec();
     let middle = body.len() / 2;
     body[middle] ^= 1;
