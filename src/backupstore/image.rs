@@ -23,8 +23,8 @@ use crate::{Error, Kind, Result, objectstore::Store};
 /// How to read an image.
 #[derive(Clone, Debug)]
 pub struct ImageOptions {
-    /// Blocks kept in memory, at least one.
-    pub cached_blocks: usize,
+    /// Bytes of blocks kept in memory; one block is, however large.
+    pub cached_bytes: u64,
     /// Blocks requested at the same time, where more than one is known to be needed.
     pub concurrency: usize,
     /// Told the bytes got from the store so far, and the bytes of the image.
@@ -33,7 +33,7 @@ pub struct ImageOptions {
 
 impl Default for ImageOptions {
     fn default() -> Self {
-        Self { cached_blocks: 16, concurrency: 8, progress: None }
+        Self { cached_bytes: 64 << 20, concurrency: 8, progress: None }
     }
 }
 
@@ -56,6 +56,8 @@ pub struct Image {
     layers: Vec<Layer>,
     size: u64,
     options: ImageOptions,
+    /// Blocks kept in memory, at least one.
+    cached_blocks: usize,
     /// The most recently used are at the front.
     cache: VecDeque<(Wanted, Arc<[u8]>)>,
     fetched: Arc<Mutex<Fetched>>,
@@ -111,10 +113,12 @@ impl Image {
         if let Some((image, pool)) = backing::under(store, &volume, &workers).await? {
             layers.push(Layer { blocks: image.blocks, block_size: DEFAULT_BLOCK_SIZE, end: image.size, pool });
         }
+        let cached_blocks = usize::try_from(options.cached_bytes / block_size).unwrap_or(usize::MAX).max(1);
         Ok(Self {
             layers,
             size: volume.size,
             options,
+            cached_blocks,
             cache: VecDeque::new(),
             fetched: Arc::default(),
             store: store.clone(),
@@ -167,7 +171,7 @@ impl Image {
     /// Says what will be read next, in that order: if it is not there, the blocks of it are got at the same time, as
     /// many as the cache can well hold. Failures show when the block is read.
     pub fn ahead(&mut self, ranges: impl IntoIterator<Item = Range<u64>>) {
-        let most = self.options.concurrency.min(self.options.cached_blocks / 2);
+        let most = self.options.concurrency.min(self.cached_blocks / 2);
         let mut missing: Vec<Wanted> = Vec::new();
         'ranges: for range in ranges {
             let mut offset = range.start;
@@ -227,7 +231,7 @@ impl Image {
     }
 
     fn keep(&mut self, wanted: Wanted, content: Arc<[u8]>) {
-        self.cache.truncate(self.options.cached_blocks.saturating_sub(1));
+        self.cache.truncate(self.cached_blocks.saturating_sub(1));
         self.cache.push_front((wanted, content));
     }
 

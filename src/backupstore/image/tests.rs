@@ -45,7 +45,7 @@ async fn an_image_is_what_a_restore_writes() {
         let path = scratch.path(volume);
         restore::to_file(&store, &of, &path, RestoreOptions::default()).await.unwrap();
         let expected = fs::read(path).unwrap();
-        let image = open(&store, &of, ImageOptions { cached_blocks: 2, ..ImageOptions::default() }).await.unwrap();
+        let image = open(&store, &of, ImageOptions { cached_bytes: 4 << 20, ..ImageOptions::default() }).await.unwrap();
         assert_eq!(image.size(), expected.len() as u64, "{of}");
         with(image, move |image| {
             assert!(read(image, 0, expected.len()).unwrap() == expected);
@@ -69,7 +69,7 @@ async fn a_block_is_fetched_once_and_the_cache_is_bounded() {
     let told = Arc::new(AtomicU64::new(0));
     let seen = told.clone();
     let progress = Progress::new(move |done, _| seen.store(done, Ordering::SeqCst));
-    let options = ImageOptions { cached_blocks: 2, progress: Some(progress), ..ImageOptions::default() };
+    let options = ImageOptions { cached_bytes: 4 << 20, progress: Some(progress), ..ImageOptions::default() };
     let image = open(&testing::fixtures(), &of(), options).await.unwrap();
     with(image, move |image| {
         let count = |image: &Image| image.counter().lock().unwrap().blocks;
