@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::{
     Client,
-    config::{BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation, retry::RetryConfig},
+    config::{BehaviorVersion, Builder, Config, Credentials, Region, RequestChecksumCalculation, retry::RetryConfig},
 };
 use tokio::runtime::Runtime;
 
@@ -13,9 +13,19 @@ pub fn client(access: &S3) -> Client {
     with_keys(access, &access.access_key, &access.secret_key)
 }
 
+/// A client that sends a checksum with each body: AWS takes nothing else where locks apply.
+pub fn with_checksums(access: &S3) -> Client {
+    let config = config(access, &access.access_key, &access.secret_key);
+    Client::from_conf(config.request_checksum_calculation(RequestChecksumCalculation::WhenSupported).build())
+}
+
 /// A client that says it is somebody else.
 pub fn with_keys(access: &S3, access_key: &str, secret_key: &str) -> Client {
-    let config = Config::builder()
+    Client::from_conf(config(access, access_key, secret_key).build())
+}
+
+fn config(access: &S3, access_key: &str, secret_key: &str) -> Builder {
+    Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(access.region.clone()))
         .credentials_provider(Credentials::new(access_key, secret_key, None, None, "test"))
@@ -23,8 +33,7 @@ pub fn with_keys(access: &S3, access_key: &str, secret_key: &str) -> Client {
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .force_path_style(true)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .retry_config(RetryConfig::disabled());
-    Client::from_conf(config.build())
+        .retry_config(RetryConfig::disabled())
 }
 
 /// Makes the bucket; false while the server cannot.

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// As many keys as a page has at most.
-const PAGE: i32 = 1000;
+pub(super) const PAGE: i32 = 1000;
 /// Bodies leave in pieces of this size.
 const CHUNK: usize = 256 << 10;
 
@@ -84,10 +84,10 @@ pub(super) fn body(file: File, length: u64) -> Body {
     Box::pin(ReaderStream::with_capacity(tokio::fs::File::from_std(file).take(length), CHUNK))
 }
 
-/// Bucket and key of what is to be copied.
-pub(super) fn source(source: CopySource) -> S3Result<(String, String)> {
+/// Bucket, key and version of what is to be copied.
+pub(super) fn source(source: CopySource) -> S3Result<(String, String, Option<String>)> {
     match source {
-        CopySource::Bucket { bucket, key, .. } => Ok((bucket.into(), key.into())),
+        CopySource::Bucket { bucket, key, version_id } => Ok((bucket.into(), key.into(), version_id.map(Into::into))),
         _ => Err(s3_error!(NotImplemented, "only objects of a bucket can be copied")),
     }
 }

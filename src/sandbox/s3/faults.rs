@@ -1,6 +1,7 @@
 //! Faults on request: what real stores do on bad days.
 
 use std::{
+    collections::HashMap,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -29,7 +30,7 @@ struct Asked {
     delay: Duration,
     cut: Option<String>,
     flipped: Option<String>,
-    held: Option<String>,
+    denied: HashMap<String, String>,
 }
 
 impl Faults {
@@ -57,10 +58,17 @@ impl Faults {
         self.with(|asked| asked.flipped = prefix.map(str::to_owned));
     }
 
-    /// Deleting an object whose key starts with the prefix is answered `403 AccessDenied`, as when it is locked; `None`
-    /// ends that.
-    pub fn hold(&self, prefix: Option<&str>) {
-        self.with(|asked| asked.held = prefix.map(str::to_owned));
+    /// An S3 operation (`"DeleteObject"`) on keys that start with the prefix is answered `403 AccessDenied`; `None` ends
+    /// that.
+    pub fn deny(&self, operation: &str, prefix: Option<&str>) {
+        self.with(|asked| match prefix {
+            Some(prefix) => drop(asked.denied.insert(operation.to_owned(), prefix.to_owned())),
+            None => drop(asked.denied.remove(operation)),
+        });
+    }
+
+    pub(super) fn denies(&self, operation: &str, key: &str) -> bool {
+        self.with(|asked| asked.denied.get(operation).is_some_and(|prefix| key.starts_with(prefix)))
     }
 
     /// The body of `length` bytes as a reader of the key gets it.
@@ -119,9 +127,8 @@ impl S3Access for Faults {
             return Err(s3_error!(SlowDown, "reduce your request rate"));
         }
         let key = context.s3_path().get_object_key().unwrap_or_default();
-        let is_held = self.with(|asked| asked.held.as_ref().is_some_and(|prefix| key.starts_with(prefix)));
-        if is_held && context.s3_op().name() == "DeleteObject" {
-            return Err(s3_error!(AccessDenied, "the object is locked"));
+        if self.denies(context.s3_op().name(), key) {
+            return Err(s3_error!(AccessDenied, "these keys may not do that"));
         }
         Ok(())
     }

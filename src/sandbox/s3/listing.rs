@@ -7,6 +7,7 @@ use s3s::{S3ErrorCode, S3Result};
 use super::{
     key,
     objects::{Meta, Objects, broken},
+    versions::Version,
 };
 
 /// What to list.
@@ -22,7 +23,13 @@ pub(super) struct Wanted<'a> {
 
 #[derive(Debug)]
 pub(super) enum Entry {
-    Object(String, Meta),
+    Object(String, Box<Meta>),
+    Prefix(String),
+}
+
+/// One line of a listing of versions.
+pub(super) enum Line {
+    Version(String, Box<Version>),
     Prefix(String),
 }
 
@@ -57,13 +64,58 @@ impl Objects {
                 continue;
             }
             match self.find(bucket, &key) {
-                Ok((_, meta)) => entries.push(Entry::Object(key, meta)),
+                Ok((_, meta)) => entries.push(Entry::Object(key, Box::new(meta))),
                 // Deleted since its folder was read.
                 Err(error) if *error.code() == S3ErrorCode::NoSuchKey => {}
                 Err(error) => return Err(error),
             }
         }
         Ok((entries, false))
+    }
+
+    /// A page of all versions, and whether there is more. With a version to begin after, which is one of the key
+    /// [`Wanted::after`], the older ones of that key come first.
+    pub(super) fn list_versions(
+        &self,
+        bucket: &str,
+        wanted: &Wanted<'_>,
+        after: Option<&str>,
+    ) -> S3Result<(Vec<Line>, bool)> {
+        let folder = self.bucket(bucket)?;
+        let mut keys: BTreeSet<String> = Walk::start(&folder, wanted).and_then(Iterator::collect).map_err(broken)?;
+        for aside in [".odd", ".versions"] {
+            keys.extend(odd_keys(&self.aside(aside, bucket), wanted).map_err(broken)?);
+        }
+        if after.is_some() {
+            keys.insert(wanted.after.to_owned());
+        }
+        let mut lines: Vec<Line> = Vec::new();
+        let mut last_prefix = None;
+        for key in keys {
+            let goes_on = after.is_some() && key == wanted.after;
+            let common = common_prefix(&key, wanted);
+            let name = common.unwrap_or(&key);
+            if name <= wanted.after && !goes_on || last_prefix.as_deref() == Some(name) {
+                continue;
+            }
+            let mut found = Vec::new();
+            if common.is_some() {
+                last_prefix = Some(name.to_owned());
+                found.push(Line::Prefix(name.to_owned()));
+            } else {
+                let history = self.history(bucket, &key)?;
+                let seen = history.iter().position(|version| goes_on && after == Some(version.meta.version_id()));
+                let rest = history.into_iter().skip(seen.map_or(0, |seen| seen + 1));
+                found.extend(rest.map(|version| Line::Version(key.clone(), Box::new(version))));
+            }
+            for line in found {
+                if lines.len() >= wanted.max {
+                    return Ok((lines, wanted.max > 0));
+                }
+                lines.push(line);
+            }
+        }
+        Ok((lines, false))
     }
 }
 
@@ -178,7 +230,8 @@ impl Iterator for Walk<'_> {
     }
 }
 
-/// The wanted keys among those that are no paths. They are few.
+/// The wanted keys among those that are no paths, or have former versions: names in the folder, or folders, from which
+/// the key can be had. They are few.
 fn odd_keys(folder: &Path, wanted: &Wanted<'_>) -> io::Result<BTreeSet<String>> {
     fn collect(folder: &Path, name: &str, keys: &mut BTreeSet<String>) -> io::Result<()> {
         let entries = match fs::read_dir(folder) {
@@ -188,10 +241,12 @@ fn odd_keys(folder: &Path, wanted: &Wanted<'_>) -> io::Result<BTreeSet<String>> 
         for entry in entries {
             let entry = entry?;
             let name = format!("{name}{}", entry.file_name().to_string_lossy());
-            if entry.file_type()?.is_dir() {
-                collect(&entry.path(), &name, keys)?;
-            } else {
-                keys.extend(key::decoded(&name));
+            match key::decoded(&name) {
+                Some(key) => {
+                    keys.insert(key);
+                }
+                None if entry.file_type()?.is_dir() => collect(&entry.path(), &name, keys)?,
+                None => {}
             }
         }
         Ok(())

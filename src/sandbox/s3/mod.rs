@@ -1,17 +1,20 @@
 //! An S3 endpoint over a folder.
 //!
 //! The protocol (requests, signatures, XML) is the crate `s3s`; this is its storage and the server around it. It does
-//! what backup tools use: buckets, objects with ranges and conditions, listings, copies, multipart uploads. What it
-//! lacks (versions, object lock, access lists) is answered `NotImplemented`. See [`objects`] for the folder's layout.
+//! what backup tools use: buckets, objects with ranges and conditions, listings, copies, multipart uploads, versions,
+//! object lock. What it lacks (access lists, life cycles) is answered `NotImplemented`. See [`objects`] for the folder's
+//! layout.
 
 mod answers;
 mod faults;
 mod key;
 mod listing;
 mod objects;
+mod protection;
 mod receive;
 mod service;
 mod uploads;
+mod versions;
 
 use std::{
     io::ErrorKind,
@@ -38,6 +41,7 @@ use tokio::{
 
 pub use faults::Faults;
 use objects::Objects;
+use protection::{DefaultRetention, Length, Lock, Mode, Settings, Versioning};
 
 use crate::{Error, Kind, Result};
 
@@ -111,6 +115,21 @@ impl S3Server {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Has the bucket keep versions, and with a number of days lock each new object for so long in the mode GOVERNANCE.
+    pub async fn protect_bucket(&self, bucket: &str, days: Option<u16>) -> Result<()> {
+        let (objects, name) = (Arc::clone(&self.objects), bucket.to_owned());
+        let retention = |days| DefaultRetention { mode: Mode::Governance, length: Length::Days(i32::from(days)) };
+        let protect = move |settings: &mut Settings| {
+            settings.versioning = Some(Versioning::Enabled);
+            settings.lock = days.map(|days| Lock { default: Some(retention(days)) }).or(settings.lock);
+            Ok(())
+        };
+        blocking(move || objects.set(&name, protect)).await.map_err(|error| {
+            let text = format!("protecting bucket {bucket}: {}", error.message().unwrap_or_default());
+            Error::new(Kind::Failed, text).object(bucket)
+        })
     }
 
     /// Stops at once: requests under way are cut off, what they were writing is dropped.

@@ -4,12 +4,14 @@
 //! ROOT/<bucket>/<key>               objects whose key is a path
 //! ROOT/.odd/<bucket>/<encoded>      other objects, see `key`
 //! ROOT/.meta/<bucket>/<encoded>     what S3 keeps beside an object's bytes, as JSON
+//! ROOT/.versions/<bucket>/<encoded>/  what the object was before, see `versions`
+//! ROOT/.settings/<bucket>           versioning and object lock of the bucket, as JSON
 //! ROOT/.uploads/<bucket>/<id>/      multipart uploads under way
 //! ROOT/.tmp/                        files being written
 //! ```
 //!
 //! Bucket names never start with a dot. A file put into a bucket's folder by hand is an object: its metadata is made
-//! when it is first asked for, and made again whenever its size or time no longer match.
+//! when it is first asked for, and made again whenever its size or time no longer match. It stays the version it was.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +32,10 @@ use s3s::{
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use super::key;
+use super::{
+    key,
+    protection::{Protection, Settings},
+};
 use crate::{Error, Kind, Result};
 
 /// The folder everything lies in.
@@ -62,18 +67,47 @@ pub(super) struct Described {
 }
 
 /// Everything but the bytes of an object.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Meta {
     /// Without quotes: the MD5 of the bytes, or of the parts' MD5s with `-<parts>` behind it.
     pub etag: String,
     pub size: u64,
     /// Since 1970; with the size it tells whether the file is still the one described.
     modified: Duration,
+    /// Nothing: the version `null`, of which an object has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// A mark of deletion, which has no bytes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_deletion: bool,
+    #[serde(flatten)]
+    pub protection: Protection,
     #[serde(flatten)]
     pub described: Described,
 }
 
+/// What an object that has arrived is to be.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Written {
+    /// As [`Meta::etag`].
+    pub etag: String,
+    pub described: Described,
+    /// As the writer wishes it.
+    pub protection: Protection,
+}
+
 impl Meta {
+    /// By which a file is known again.
+    fn stamp(&self) -> (u64, Duration) {
+        (self.size, self.modified)
+    }
+
+    /// A mark of deletion made now.
+    pub(super) fn deletion(version: Option<String>) -> Self {
+        let modified = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { modified, version, is_deletion: true, ..Self::default() }
+    }
+
     pub(super) fn modified(&self) -> SystemTime {
         UNIX_EPOCH + self.modified
     }
@@ -93,7 +127,7 @@ impl Objects {
         let failed = |error: io::Error| {
             Error::new(Kind::Failed, format!("cannot use {object} as the S3 folder")).object(&object).source(error)
         };
-        for folder in [".meta", ".odd", ".uploads"] {
+        for folder in [".meta", ".odd", ".settings", ".uploads", ".versions"] {
             fs::create_dir_all(root.join(folder)).map_err(failed)?;
         }
         let root = root.canonicalize().map_err(failed)?;
@@ -109,7 +143,7 @@ impl Objects {
         Ok(Self { root, places: Mutex::new(()), _claim: claim })
     }
 
-    fn places(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn places(&self) -> MutexGuard<'_, ()> {
         // Nothing in between is half done in memory: the files are the truth.
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -120,7 +154,7 @@ impl Objects {
         if path.is_dir() { Ok(path) } else { Err(s3_error!(NoSuchBucket, "the bucket {bucket} does not exist")) }
     }
 
-    /// The bucket's folder in `.odd`, `.meta` or `.uploads`.
+    /// The bucket's folder in `.odd`, `.meta`, `.uploads` or `.versions`.
     pub(super) fn aside(&self, kind: &str, bucket: &str) -> PathBuf {
         self.root.join(kind).join(bucket)
     }
@@ -151,11 +185,29 @@ impl Objects {
         let path = self.bucket(bucket)?;
         let _places = self.places();
         let not_empty = |_| s3_error!(BucketNotEmpty, "the bucket {bucket} is not empty");
-        let (odd, uploads) = (self.aside(".odd", bucket), self.aside(".uploads", bucket));
-        fs::remove_dir(odd).or_else(ignore_absent).map_err(not_empty)?;
-        fs::remove_dir(uploads).or_else(ignore_absent).map_err(not_empty)?;
+        for aside in [".odd", ".uploads", ".versions"] {
+            fs::remove_dir(self.aside(aside, bucket)).or_else(ignore_absent).map_err(not_empty)?;
+        }
         fs::remove_dir(path).map_err(not_empty)?;
+        fs::remove_file(self.aside(".settings", bucket)).or_else(ignore_absent).map_err(broken)?;
         fs::remove_dir_all(self.aside(".meta", bucket)).or_else(ignore_absent).map_err(broken)
+    }
+
+    /// What the bucket was set to.
+    pub(super) fn settings(&self, bucket: &str) -> S3Result<Settings> {
+        self.bucket(bucket)?;
+        match fs::read(self.aside(".settings", bucket)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Settings::default()),
+            text => serde_json::from_slice(&text.map_err(broken)?).map_err(|error| broken(error.into())),
+        }
+    }
+
+    /// Sets the bucket to something else.
+    pub(super) fn set(&self, bucket: &str, change: impl FnOnce(&mut Settings) -> S3Result<()>) -> S3Result<()> {
+        let _places = self.places();
+        let mut settings = self.settings(bucket)?;
+        change(&mut settings)?;
+        self.describe(&self.aside(".settings", bucket), &settings)
     }
 
     /// A file that takes an object's place with [`commit`](Self::commit), or vanishes.
@@ -165,10 +217,10 @@ impl Objects {
         file.permissions(fs::Permissions::from_mode(0o644)).tempfile_in(self.root.join(".tmp")).map_err(broken)
     }
 
-    /// Opens an object.
+    /// Opens an object as it is now.
     pub(super) fn find(&self, bucket: &str, key: &str) -> S3Result<(File, Meta)> {
         self.bucket(bucket)?;
-        let absent = || s3_error!(NoSuchKey, "there is no object {key}");
+        let absent = || self.absent(bucket, key);
         let path = self.locate(bucket, key).ok_or_else(absent)?;
         let file = File::open(&path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => absent(),
@@ -179,28 +231,41 @@ impl Objects {
     }
 
     /// The object's file. A path may be there as a folder, or have a file above it: then it is not that.
-    fn locate(&self, bucket: &str, key: &str) -> Option<PathBuf> {
+    pub(super) fn locate(&self, bucket: &str, key: &str) -> Option<PathBuf> {
         let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
         let plain = key::plain(key).map(|path| self.root.join(bucket).join(path)).filter(is_file);
         plain.or_else(|| Some(self.aside(".odd", bucket).join(key::encoded(key))).filter(is_file))
     }
 
     fn meta(&self, bucket: &str, key: &str, path: &Path, file: &File) -> S3Result<Meta> {
-        let (size, modified) = stamp(&file.metadata().map_err(broken)?)?;
-        let described = self.aside(".meta", bucket).join(key::encoded(key));
-        if let Some(meta) = kept(&described, size, modified) {
-            return Ok(meta);
-        }
-        let meta = Meta { etag: hash(file)?, size, modified, described: Described::default() };
-        let _places = self.places();
-        // Somebody may have written the object meanwhile, with metadata of its own.
-        if fs::metadata(path).is_ok_and(|now| stamp(&now).is_ok_and(|now| now == (size, modified))) {
-            self.describe(&described, &meta)?;
+        let (meta, is_kept) = self.known(bucket, key, file)?;
+        if !is_kept {
+            let _places = self.places();
+            // Somebody may have written the object meanwhile, with metadata of its own.
+            if fs::metadata(path).is_ok_and(|now| stamp(&now).is_ok_and(|now| now == meta.stamp())) {
+                self.describe(&self.described(bucket, key), &meta)?;
+            }
         }
         Ok(meta)
     }
 
-    fn describe(&self, path: &Path, meta: &Meta) -> S3Result<()> {
+    /// The metadata of the object's file, and whether they are kept as they are.
+    pub(super) fn known(&self, bucket: &str, key: &str, file: &File) -> S3Result<(Meta, bool)> {
+        let (size, modified) = stamp(&file.metadata().map_err(broken)?)?;
+        let former = match kept(&self.described(bucket, key)) {
+            Some(meta) if meta.stamp() == (size, modified) => return Ok((meta, true)),
+            former => former.unwrap_or_default(),
+        };
+        let Meta { version, protection, .. } = former;
+        Ok((Meta { etag: hash(file)?, size, modified, version, protection, ..Meta::default() }, false))
+    }
+
+    /// Where the metadata of the object as it is now lies.
+    pub(super) fn described(&self, bucket: &str, key: &str) -> PathBuf {
+        self.aside(".meta", bucket).join(key::encoded(key))
+    }
+
+    pub(super) fn describe(&self, path: &Path, meta: &impl Serialize) -> S3Result<()> {
         let mut file = self.temporary()?;
         serde_json::to_writer(&mut file, meta).map_err(|error| broken(error.into()))?;
         place(file, path).map_err(broken)
@@ -212,31 +277,40 @@ impl Objects {
         bucket: &str,
         key: &str,
         file: NamedTempFile,
-        etag: String,
-        described: Described,
+        written: Written,
         conditions: &Conditions,
     ) -> S3Result<Meta> {
         let (size, modified) = stamp(&file.as_file().metadata().map_err(broken)?)?;
-        let meta = Meta { etag, size, modified, described };
-        let odd = self.aside(".odd", bucket).join(key::encoded(key));
         let _places = self.places();
-        let folder = self.bucket(bucket)?;
+        let settings = self.settings(bucket)?;
         if conditions.if_match.is_some() || conditions.if_none_match.is_some() {
             self.check(bucket, key, conditions)?;
         }
-        self.describe(&self.aside(".meta", bucket).join(key::encoded(key)), &meta)?;
-        let mut file = file;
+        let meta = Meta {
+            etag: written.etag,
+            size,
+            modified,
+            version: settings.next_version(),
+            is_deletion: false,
+            protection: settings.protect(written.protection)?,
+            described: written.described,
+        };
+        self.displace(bucket, key, &settings)?;
+        self.describe(&self.described(bucket, key), &meta)?;
+        self.settle(bucket, key, file)?;
+        Ok(meta)
+    }
+
+    /// Gives the file the object's place.
+    pub(super) fn settle(&self, bucket: &str, key: &str, mut file: NamedTempFile) -> S3Result<()> {
+        let odd = self.aside(".odd", bucket).join(key::encoded(key));
         if let Some(path) = key::plain(key) {
-            match place_or_return(file, &folder.join(path)).map_err(broken)? {
-                None => {
-                    fs::remove_file(odd).or_else(ignore_absent).map_err(broken)?;
-                    return Ok(meta);
-                }
+            match place_or_return(file, &self.bucket(bucket)?.join(path)).map_err(broken)? {
+                None => return fs::remove_file(odd).or_else(ignore_absent).map_err(broken),
                 Some(unplaced) => file = unplaced,
             }
         }
-        place(file, &odd).map_err(broken)?;
-        Ok(meta)
+        place(file, &odd).map_err(broken)
     }
 
     /// Called with the places held, so that two writers cannot both find their condition true.
@@ -245,9 +319,7 @@ impl Objects {
             None => None,
             Some(path) => {
                 let file = File::open(path).map_err(broken)?;
-                let (size, modified) = stamp(&file.metadata().map_err(broken)?)?;
-                let kept = kept(&self.aside(".meta", bucket).join(key::encoded(key)), size, modified);
-                Some(kept.map_or_else(|| hash(&file), |meta| Ok(meta.etag))?)
+                Some(self.known(bucket, key, &file)?.0.etag)
             }
         };
         let holds = |condition: &ETagCondition| match (&now, condition) {
@@ -260,32 +332,36 @@ impl Objects {
         if wanted && !unwanted { Ok(()) } else { Err(s3_error!(PreconditionFailed, "the object {key} is another")) }
     }
 
-    /// Removes an object if it is there.
-    pub(super) fn remove(&self, bucket: &str, key: &str) -> S3Result<()> {
+    /// Removes the object as it is now, if it is there. Called with the places held.
+    pub(super) fn clear(&self, bucket: &str, key: &str) -> S3Result<()> {
         let folder = self.bucket(bucket)?;
-        let _places = self.places();
-        for (above, path) in [
-            (folder.clone(), key::plain(key).map(|path| folder.join(path))),
-            (self.aside(".odd", bucket), Some(self.aside(".odd", bucket).join(key::encoded(key)))),
-            (self.aside(".meta", bucket), Some(self.aside(".meta", bucket).join(key::encoded(key)))),
-        ] {
-            let Some(path) = path.filter(|path| path.is_file()) else { continue };
-            fs::remove_file(&path).or_else(ignore_absent).map_err(broken)?;
-            // S3 has no empty folders. The first one that still holds something ends this.
-            for parent in path.ancestors().skip(1).take_while(|parent| **parent != *above) {
-                if fs::remove_dir(parent).is_err() {
-                    break;
-                }
-            }
+        if let Some(path) = key::plain(key) {
+            take_away(&folder.join(path), &folder)?;
+        }
+        for aside in [".odd", ".meta"].map(|aside| self.aside(aside, bucket)) {
+            take_away(&aside.join(key::encoded(key)), &aside)?;
         }
         Ok(())
     }
 }
 
-/// The metadata of a file, if it was written for what the file is now.
-fn kept(described: &Path, size: u64, modified: Duration) -> Option<Meta> {
-    let meta: Meta = serde_json::from_slice(&fs::read(described).ok()?).ok()?;
-    (meta.size == size && meta.modified == modified).then_some(meta)
+/// Removes a file if it is there, and the folders up to that one that hold nothing then: S3 has no empty folders.
+pub(super) fn take_away(path: &Path, above: &Path) -> S3Result<()> {
+    if path.is_file() {
+        fs::remove_file(path).or_else(ignore_absent).map_err(broken)?;
+        // The first one that still holds something ends this.
+        for parent in path.ancestors().skip(1).take_while(|parent| *parent != above) {
+            if fs::remove_dir(parent).is_err() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The metadata that lies there.
+pub(super) fn kept(described: &Path) -> Option<Meta> {
+    serde_json::from_slice(&fs::read(described).ok()?).ok()
 }
 
 fn stamp(meta: &fs::Metadata) -> S3Result<(u64, Duration)> {

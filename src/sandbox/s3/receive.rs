@@ -65,6 +65,11 @@ impl Promised {
         Self { md5: header("content-md5"), hasher, sums, trailers: request.trailing_headers.clone() }
     }
 
+    /// Whether there is any: without one, nothing is taken that is to be locked.
+    pub(super) fn is_any(&self) -> bool {
+        self.md5.is_some() || !self.sums.is_empty()
+    }
+
     fn check(self, md5: &[u8]) -> S3Result<()> {
         if self.md5.is_some_and(|promised| promised != BASE64_STANDARD.encode(md5)) {
             return Err(s3_error!(BadDigest, "the body does not have the Content-MD5 of its head"));

@@ -1,24 +1,28 @@
 //! The S3 operations, over [`Objects`].
 
 use std::{
-    io::{Read, Seek, SeekFrom},
+    io::{Seek, SeekFrom},
     sync::Arc,
-    time::SystemTime,
 };
 
 use s3s::{
     S3, S3Request, S3Response, S3Result,
     dto::{
         self, AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, CompleteMultipartUploadInput,
-        CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult,
-        CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
-        DeleteBucketInput, DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
-        DeleteObjectsOutput, DeletedObject, ETag, GetBucketLocationInput, GetBucketLocationOutput,
-        GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectInput, GetObjectOutput, HeadBucketInput,
-        HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
-        ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-        ListObjectsV2Output, ListPartsInput, ListPartsOutput, MetadataDirective, MultipartUpload, Part, PutObjectInput,
-        PutObjectOutput, StreamingBlob, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+        CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CreateBucketInput,
+        CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput,
+        DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, ETag,
+        GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
+        GetObjectInput, GetObjectLegalHoldInput, GetObjectLegalHoldOutput, GetObjectLockConfigurationInput,
+        GetObjectLockConfigurationOutput, GetObjectOutput, GetObjectRetentionInput, GetObjectRetentionOutput,
+        HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
+        ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectVersionsInput, ListObjectVersionsOutput,
+        ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
+        MetadataDirective, ObjectLockLegalHoldStatus, ObjectLockMode, PutBucketVersioningInput,
+        PutBucketVersioningOutput, PutObjectInput, PutObjectLegalHoldInput, PutObjectLegalHoldOutput,
+        PutObjectLockConfigurationInput, PutObjectLockConfigurationOutput, PutObjectOutput, PutObjectRetentionInput,
+        PutObjectRetentionOutput, StreamingBlob, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput,
+        UploadPartOutput,
     },
     s3_error,
 };
@@ -28,9 +32,39 @@ use super::{
     blocking,
     faults::Faults,
     key,
-    objects::{Conditions, Described, Objects, broken, hash},
+    objects::{Conditions, Described, Meta, Objects, Written, broken},
+    protection::{Lock, Settings, Versioning, wished},
     receive::{Promised, receive},
+    versions::Removed,
 };
+
+/// What a request says about the object it writes. The inputs share these fields, but no type.
+macro_rules! described {
+    ($input:ident) => {
+        Described {
+            content_type: $input.content_type,
+            content_encoding: $input.content_encoding,
+            content_disposition: $input.content_disposition,
+            content_language: $input.content_language,
+            cache_control: $input.cache_control,
+            user: $input.metadata.unwrap_or_default().into_iter().collect(),
+        }
+    };
+}
+
+/// How it wishes that object to be protected.
+macro_rules! wished {
+    ($input:ident) => {
+        wished(
+            $input.object_lock_mode.as_ref(),
+            $input.object_lock_retain_until_date.as_ref(),
+            $input.object_lock_legal_hold_status.as_ref(),
+        )?
+    };
+}
+
+mod multipart;
+mod versions;
 
 /// The storage as `s3s` calls it.
 pub(super) struct Folder {
@@ -51,20 +85,24 @@ impl Folder {
         let objects = Arc::clone(&self.objects);
         blocking(move || work(&objects)).await
     }
+
+    /// What the answer to a read says of the lock: nothing to who may not ask for it.
+    fn shown(&self, key: &str, meta: &Meta) -> ShownLock {
+        let retention = meta.protection.retention.filter(|_| !self.faults.denies("GetObjectRetention", key));
+        let hold = meta.protection.legal_hold.filter(|_| !self.faults.denies("GetObjectLegalHold", key));
+        ShownLock {
+            mode: retention.map(|retention| ObjectLockMode::from_static(retention.mode.as_str())),
+            until: retention.map(|retention| retention.until()),
+            hold: hold.map(versions::status),
+        }
+    }
 }
 
-/// What a request says about the object it writes. The inputs share these fields, but no type.
-macro_rules! described {
-    ($input:ident) => {
-        Described {
-            content_type: $input.content_type,
-            content_encoding: $input.content_encoding,
-            content_disposition: $input.content_disposition,
-            content_language: $input.content_language,
-            cache_control: $input.cache_control,
-            user: $input.metadata.unwrap_or_default().into_iter().collect(),
-        }
-    };
+/// The lock in the head of an answer.
+struct ShownLock {
+    mode: Option<ObjectLockMode>,
+    until: Option<dto::Timestamp>,
+    hold: Option<ObjectLockLegalHoldStatus>,
 }
 
 #[async_trait::async_trait]
@@ -80,9 +118,19 @@ impl S3 for Folder {
     }
 
     async fn create_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
-        let bucket = request.input.bucket;
+        let (bucket, has_lock) = (request.input.bucket, request.input.object_lock_enabled_for_bucket);
         let location = format!("/{bucket}");
-        self.with(move |objects| objects.create_bucket(&bucket)).await?;
+        let create = move |objects: &Objects| {
+            objects.create_bucket(&bucket)?;
+            if has_lock != Some(true) {
+                return Ok(());
+            }
+            objects.set(&bucket, |settings| {
+                *settings = Settings { versioning: Some(Versioning::Enabled), lock: Some(Lock::default()) };
+                Ok(())
+            })
+        };
+        self.with(create).await?;
         answer(CreateBucketOutput { location: Some(location) })
     }
 
@@ -100,15 +148,6 @@ impl S3 for Folder {
         answer(GetBucketLocationOutput::default())
     }
 
-    async fn get_bucket_versioning(
-        &self,
-        request: S3Request<GetBucketVersioningInput>,
-    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
-        self.with(move |objects| objects.bucket(&request.input.bucket)).await?;
-        // No status: the bucket was never versioned.
-        answer(GetBucketVersioningOutput::default())
-    }
-
     async fn delete_bucket(&self, request: S3Request<DeleteBucketInput>) -> S3Result<S3Response<DeleteBucketOutput>> {
         self.with(move |objects| objects.delete_bucket(&request.input.bucket)).await?;
         answer(DeleteBucketOutput::default())
@@ -117,28 +156,39 @@ impl S3 for Folder {
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         let promised = Promised::of(&request);
         let input = request.input;
+        let protection = wished!(input);
         let described = described!(input);
         let conditions = Conditions { if_match: input.if_match, if_none_match: input.if_none_match };
         let (bucket, key) = (input.bucket, input.key);
         let exists = bucket.clone();
-        self.with(move |objects| objects.bucket(&exists)).await?;
+        let given = self.with(move |objects| objects.settings(&exists)?.protect(protection)).await?;
+        if given.is_locked() && !promised.is_any() {
+            return Err(s3_error!(
+                InvalidRequest,
+                "what is to be locked needs a Content-MD5 or an x-amz-checksum- header"
+            ));
+        }
         let body = receive(&self.objects, input.body, input.content_length, promised).await?;
-        let commit =
-            move |objects: &Objects| objects.commit(&bucket, &key, body.file, body.etag, described, &conditions);
-        let meta = self.with(commit).await?;
-        answer(PutObjectOutput { e_tag: Some(ETag::Strong(meta.etag)), ..PutObjectOutput::default() })
+        let commit = move |objects: &Objects| {
+            let written = Written { etag: body.etag, described, protection };
+            let meta = objects.commit(&bucket, &key, body.file, written, &conditions)?;
+            Ok((objects.settings(&bucket)?.told(&meta), meta))
+        };
+        let (version_id, meta) = self.with(commit).await?;
+        answer(PutObjectOutput { e_tag: Some(ETag::Strong(meta.etag)), version_id, ..PutObjectOutput::default() })
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = request.input;
-        let (bucket, key, range) = (input.bucket, input.key.clone(), input.range);
-        let (file, meta, range) = self
+        let (bucket, key, range, version) = (input.bucket, input.key.clone(), input.range, input.version_id);
+        let (file, meta, range, version_id) = self
             .with(move |objects| {
-                let (mut file, meta) = objects.find(&bucket, &key)?;
+                let (mut file, meta) = objects.open_version(&bucket, &key, version.as_deref())?;
                 let range = part(range, meta.size)?;
                 let start = range.as_ref().map_or(0, |range| range.start);
                 file.seek(SeekFrom::Start(start)).map_err(broken)?;
-                Ok((file, meta, range))
+                let version = objects.settings(&bucket)?.told(&meta);
+                Ok((file, meta, range, version))
             })
             .await?;
         Wish {
@@ -150,7 +200,12 @@ impl S3 for Folder {
         .check(&meta)?;
         let length = range.as_ref().map_or(meta.size, |range| range.end - range.start);
         let described = meta.described.clone();
+        let shown = self.shown(&input.key, &meta);
         answer(GetObjectOutput {
+            version_id,
+            object_lock_mode: shown.mode,
+            object_lock_retain_until_date: shown.until,
+            object_lock_legal_hold_status: shown.hold,
             accept_ranges: Some("bytes".into()),
             body: Some(StreamingBlob::wrap(self.faults.spoil(&input.key, length, body(file, length)))),
             content_length: Some(signed(length)),
@@ -169,8 +224,13 @@ impl S3 for Folder {
 
     async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = request.input;
-        let (bucket, key) = (input.bucket, input.key);
-        let meta = self.with(move |objects| Ok(objects.find(&bucket, &key)?.1)).await?;
+        let (bucket, key, version) = (input.bucket, input.key.clone(), input.version_id);
+        let (meta, version_id) = self
+            .with(move |objects| {
+                let (_, meta) = objects.open_version(&bucket, &key, version.as_deref())?;
+                Ok((meta.clone(), objects.settings(&bucket)?.told(&meta)))
+            })
+            .await?;
         Wish {
             matching: input.if_match,
             other: input.if_none_match,
@@ -179,7 +239,12 @@ impl S3 for Folder {
         }
         .check(&meta)?;
         let described = meta.described.clone();
+        let shown = self.shown(&input.key, &meta);
         answer(HeadObjectOutput {
+            version_id,
+            object_lock_mode: shown.mode,
+            object_lock_retain_until_date: shown.until,
+            object_lock_legal_hold_status: shown.hold,
             accept_ranges: Some("bytes".into()),
             content_length: Some(signed(meta.size)),
             content_type: described.content_type,
@@ -196,32 +261,28 @@ impl S3 for Folder {
 
     async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = request.input;
-        self.with(move |objects| objects.remove(&input.bucket, &input.key)).await?;
-        answer(DeleteObjectOutput::default())
+        let bypass = input.bypass_governance_retention == Some(true);
+        let remove =
+            move |objects: &Objects| objects.remove(&input.bucket, &input.key, input.version_id.as_deref(), bypass);
+        let Removed { version, is_marker } = self.with(remove).await?;
+        answer(DeleteObjectOutput {
+            delete_marker: is_marker.then_some(true),
+            version_id: version,
+            ..DeleteObjectOutput::default()
+        })
     }
 
     async fn delete_objects(
         &self,
         request: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        let input = request.input;
-        let quiet = input.delete.quiet.unwrap_or_default();
-        let keys: Vec<_> = input.delete.objects.into_iter().map(|object| object.key).collect();
-        let deleted = self
-            .with(move |objects| {
-                for key in &keys {
-                    objects.remove(&input.bucket, key)?;
-                }
-                Ok(keys)
-            })
-            .await?;
-        let deleted = deleted.into_iter().map(|key| DeletedObject { key: Some(key), ..DeletedObject::default() });
-        answer(DeleteObjectsOutput { deleted: (!quiet).then(|| deleted.collect()), ..DeleteObjectsOutput::default() })
+        answer(versions::delete(self, request.input).await?)
     }
 
     async fn copy_object(&self, request: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
         let input = request.input;
-        let (from_bucket, from) = source(input.copy_source)?;
+        let (from_bucket, from, version) = source(input.copy_source)?;
+        let protection = wished!(input);
         let replaced = input.metadata_directive.is_some_and(|how| how.as_str() == MetadataDirective::REPLACE);
         let described = replaced.then(|| described!(input));
         let wish = Wish {
@@ -231,21 +292,28 @@ impl S3 for Folder {
             until: input.copy_source_if_unmodified_since,
         };
         let copy = move |objects: &Objects| {
-            let (mut source, meta) = objects.find(&from_bucket, &from)?;
+            let (mut source, meta) = objects.open_version(&from_bucket, &from, version.as_deref())?;
             wish.check(&meta)?;
-            objects.bucket(&input.bucket)?;
+            let (settings, from) = (objects.settings(&input.bucket)?, objects.settings(&from_bucket)?.told(&meta));
             let mut file = objects.temporary()?;
             std::io::copy(&mut source, file.as_file_mut()).map_err(broken)?;
             let described = described.unwrap_or(meta.described);
-            objects.commit(&input.bucket, &input.key, file, meta.etag, described, &Conditions::default())
+            let written = Written { etag: meta.etag, described, protection };
+            let meta = objects.commit(&input.bucket, &input.key, file, written, &Conditions::default())?;
+            Ok((settings.told(&meta), from, meta))
         };
-        let meta = self.with(copy).await?;
+        let (version_id, copy_source_version_id, meta) = self.with(copy).await?;
         let result = CopyObjectResult {
             last_modified: Some(meta.modified().into()),
             e_tag: Some(ETag::Strong(meta.etag)),
             ..CopyObjectResult::default()
         };
-        answer(CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() })
+        answer(CopyObjectOutput {
+            copy_object_result: Some(result),
+            version_id,
+            copy_source_version_id,
+            ..CopyObjectOutput::default()
+        })
     }
 
     async fn list_objects_v2(
@@ -311,129 +379,36 @@ impl S3 for Folder {
         &self,
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-        let input = request.input;
-        let described = described!(input);
-        let (bucket, key) = (input.bucket.clone(), input.key.clone());
-        let id = self.with(move |objects| objects.start_upload(&bucket, &key, described)).await?;
-        answer(CreateMultipartUploadOutput {
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            upload_id: Some(id),
-            ..CreateMultipartUploadOutput::default()
-        })
+        answer(multipart::create(self, request.input).await?)
     }
 
     async fn upload_part(&self, request: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
-        let promised = Promised::of(&request);
-        let input = request.input;
-        let body = receive(&self.objects, input.body, input.content_length, promised).await?;
-        let etag = body.etag.clone();
-        let keep = move |objects: &Objects| {
-            objects.keep_part((&input.bucket, &input.key, &input.upload_id), input.part_number, body.file, &body.etag)
-        };
-        self.with(keep).await?;
-        answer(UploadPartOutput { e_tag: Some(ETag::Strong(etag)), ..UploadPartOutput::default() })
+        answer(multipart::upload(self, request).await?)
     }
 
     async fn upload_part_copy(
         &self,
         request: S3Request<UploadPartCopyInput>,
     ) -> S3Result<S3Response<UploadPartCopyOutput>> {
-        let input = request.input;
-        let (from_bucket, from) = source(input.copy_source)?;
-        let range = input.copy_source_range.map(|range| dto::Range::parse(&range)).transpose();
-        let range = range.map_err(|_| s3_error!(InvalidArgument, "the range must be bytes=first-last"))?;
-        let copy = move |objects: &Objects| {
-            let (mut from, meta) = objects.find(&from_bucket, &from)?;
-            let range = part(range, meta.size)?.unwrap_or(0..meta.size);
-            from.seek(SeekFrom::Start(range.start)).map_err(broken)?;
-            let mut file = objects.temporary()?;
-            std::io::copy(&mut from.take(range.end - range.start), file.as_file_mut()).map_err(broken)?;
-            file.rewind().map_err(broken)?;
-            let etag = hash(file.as_file())?;
-            let upload = (input.bucket.as_str(), input.key.as_str(), input.upload_id.as_str());
-            objects.keep_part(upload, input.part_number, file, &etag)?;
-            Ok(etag)
-        };
-        let result = CopyPartResult {
-            e_tag: Some(ETag::Strong(self.with(copy).await?)),
-            last_modified: Some(SystemTime::now().into()),
-            ..CopyPartResult::default()
-        };
-        answer(UploadPartCopyOutput { copy_part_result: Some(result), ..UploadPartCopyOutput::default() })
+        answer(multipart::upload_copy(self, request.input).await?)
     }
 
     async fn list_multipart_uploads(
         &self,
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
-        let input = request.input;
-        let url = spelled_as_url(input.encoding_type.as_ref());
-        let (bucket, prefix) = (input.bucket.clone(), input.prefix.clone().unwrap_or_default());
-        let uploads = self.with(move |objects| objects.uploads(&bucket, &prefix)).await?;
-        let uploads = uploads.into_iter().map(|upload| MultipartUpload {
-            key: Some(spell(url, upload.key)),
-            upload_id: Some(upload.id),
-            initiated: Some(upload.started.into()),
-            ..MultipartUpload::default()
-        });
-        answer(ListMultipartUploadsOutput {
-            uploads: Some(uploads.collect()),
-            is_truncated: Some(false),
-            bucket: Some(input.bucket),
-            prefix: input.prefix,
-            encoding_type: input.encoding_type,
-            ..ListMultipartUploadsOutput::default()
-        })
+        answer(multipart::uploads(self, request.input).await?)
     }
 
     async fn list_parts(&self, request: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
-        let input = request.input;
-        let (bucket, key, id) = (input.bucket.clone(), input.key.clone(), input.upload_id.clone());
-        let arrived = self.with(move |objects| objects.parts(&bucket, &key, &id)).await?;
-        let marker = input.part_number_marker.unwrap_or_default();
-        let max = input.max_parts.unwrap_or(1000).clamp(0, 1000);
-        let mut rest = arrived.into_iter().filter(|part| part.number > marker).map(|part| Part {
-            part_number: Some(part.number),
-            e_tag: Some(ETag::Strong(part.etag)),
-            size: Some(signed(part.size)),
-            last_modified: Some(part.modified.into()),
-            ..Part::default()
-        });
-        let parts: Vec<_> = rest.by_ref().take(usize::try_from(max).unwrap_or_default()).collect();
-        answer(ListPartsOutput {
-            is_truncated: Some(rest.next().is_some()),
-            next_part_number_marker: parts.last().and_then(|part| part.part_number),
-            part_number_marker: input.part_number_marker,
-            max_parts: Some(max),
-            parts: Some(parts),
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            upload_id: Some(input.upload_id),
-            ..ListPartsOutput::default()
-        })
+        answer(multipart::parts(self, request.input).await?)
     }
 
     async fn complete_multipart_upload(
         &self,
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-        let input = request.input;
-        let named = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
-        let named: Vec<_> = named
-            .into_iter()
-            .map(|part| (part.part_number.unwrap_or_default(), part.e_tag.map(ETag::into_value)))
-            .collect();
-        let conditions = Conditions { if_match: input.if_match, if_none_match: input.if_none_match };
-        let (bucket, key, id) = (input.bucket.clone(), input.key.clone(), input.upload_id);
-        let meta = self.with(move |objects| objects.complete_upload((&bucket, &key, &id), &named, &conditions)).await?;
-        answer(CompleteMultipartUploadOutput {
-            location: Some(format!("/{}/{}", input.bucket, input.key)),
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            e_tag: Some(ETag::Strong(meta.etag)),
-            ..CompleteMultipartUploadOutput::default()
-        })
+        answer(multipart::complete(self, request.input).await?)
     }
 
     async fn abort_multipart_upload(
@@ -443,5 +418,68 @@ impl S3 for Folder {
         let input = request.input;
         self.with(move |objects| objects.abort_upload(&input.bucket, &input.key, &input.upload_id)).await?;
         answer(AbortMultipartUploadOutput::default())
+    }
+
+    async fn put_bucket_versioning(
+        &self,
+        request: S3Request<PutBucketVersioningInput>,
+    ) -> S3Result<S3Response<PutBucketVersioningOutput>> {
+        answer(versions::set_versioning(self, request.input).await?)
+    }
+
+    async fn get_bucket_versioning(
+        &self,
+        request: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        answer(versions::versioning(self, request.input).await?)
+    }
+
+    async fn list_object_versions(
+        &self,
+        request: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        answer(versions::list(self, request.input).await?)
+    }
+
+    async fn put_object_lock_configuration(
+        &self,
+        request: S3Request<PutObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<PutObjectLockConfigurationOutput>> {
+        answer(versions::set_lock(self, request.input).await?)
+    }
+
+    async fn get_object_lock_configuration(
+        &self,
+        request: S3Request<GetObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
+        answer(versions::lock(self, request.input).await?)
+    }
+
+    async fn put_object_retention(
+        &self,
+        request: S3Request<PutObjectRetentionInput>,
+    ) -> S3Result<S3Response<PutObjectRetentionOutput>> {
+        answer(versions::retain(self, request.input).await?)
+    }
+
+    async fn get_object_retention(
+        &self,
+        request: S3Request<GetObjectRetentionInput>,
+    ) -> S3Result<S3Response<GetObjectRetentionOutput>> {
+        answer(versions::retention(self, request.input).await?)
+    }
+
+    async fn put_object_legal_hold(
+        &self,
+        request: S3Request<PutObjectLegalHoldInput>,
+    ) -> S3Result<S3Response<PutObjectLegalHoldOutput>> {
+        answer(versions::hold(self, request.input).await?)
+    }
+
+    async fn get_object_legal_hold(
+        &self,
+        request: S3Request<GetObjectLegalHoldInput>,
+    ) -> S3Result<S3Response<GetObjectLegalHoldOutput>> {
+        answer(versions::held(self, request.input).await?)
     }
 }

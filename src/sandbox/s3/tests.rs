@@ -5,7 +5,7 @@ use futures::TryStreamExt;
 
 use super::{
     listing::{Entry, Wanted},
-    objects::{Conditions, Described},
+    objects::{Conditions, Described, Written},
     *,
 };
 use crate::objectstore::{Depth, Store, StoreConfig};
@@ -55,7 +55,8 @@ fn put(objects: &Objects, key: &str, body: &str) -> S3Result<()> {
 fn put_if(objects: &Objects, key: &str, body: &str, conditions: &Conditions) -> S3Result<()> {
     let file = objects.temporary()?;
     fs::write(file.path(), body).unwrap();
-    objects.commit("bucket", key, file, "tag".into(), Described::default(), conditions).map(|_| ())
+    let written = Written { etag: "tag".into(), ..Written::default() };
+    objects.commit("bucket", key, file, written, conditions).map(|_| ())
 }
 
 fn names(objects: &Objects, prefix: &str, delimiter: Option<&str>, after: &str, max: usize) -> (Vec<String>, bool) {
@@ -219,7 +220,7 @@ fn keys_that_are_no_paths_work_and_stay_inside() {
     assert_eq!(names(&objects, "", None, "", 1000).0, all);
     assert_eq!(names(&objects, "a/", Some("/"), "", 1000).0, ["a/", "a//"]);
     for key in &all {
-        objects.remove("bucket", key).unwrap();
+        objects.remove("bucket", key, None, false).unwrap();
     }
     objects.delete_bucket("bucket").unwrap();
     assert!(objects.find("bucket", "plain").is_err());
@@ -237,11 +238,11 @@ fn an_object_may_have_the_name_of_a_folder_of_others() {
     for (key, size) in [("a", 4), ("a/b", 5), ("c/d", 4), ("c/d/e", 5)] {
         assert_eq!(objects.find("bucket", key).unwrap().1.size, size, "{key}");
     }
-    objects.remove("bucket", "a").unwrap();
+    objects.remove("bucket", "a", None, false).unwrap();
     assert_eq!(objects.find("bucket", "a/b").unwrap().1.size, 5);
     put(&objects, "a/b", "again!").unwrap();
     assert_eq!(objects.find("bucket", "a/b").unwrap().1.size, 6);
-    objects.remove("bucket", "a/b").unwrap();
+    objects.remove("bucket", "a/b", None, false).unwrap();
     assert_eq!(names(&objects, "", None, "", 1000).0, ["c/d", "c/d/e"]);
 }
 
@@ -313,7 +314,7 @@ fn conditional_writes_let_one_writer_win() {
 fn multipart_uploads_become_one_object() {
     let (root, objects) = objects();
     let described = Described { content_type: Some("image/raw".into()), ..Described::default() };
-    let id = objects.start_upload("bucket", "big", described.clone()).unwrap();
+    let id = objects.start_upload("bucket", "big", described.clone(), protection::Protection::default()).unwrap();
     let upload = ("bucket", "big", id.as_str());
     let part = |number, body: &[u8], etag: &str| {
         let file = objects.temporary().unwrap();

@@ -15,7 +15,10 @@ use s3s::{
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use super::objects::{Conditions, Described, Meta, Objects, broken, hex, place};
+use super::{
+    objects::{Conditions, Described, Meta, Objects, Written, broken, hex, place},
+    protection::Protection,
+};
 
 /// The smallest part S3 accepts, except for the last.
 const SMALLEST: u64 = 5 << 20;
@@ -26,6 +29,8 @@ const LAST: i32 = 10_000;
 struct Announced {
     key: String,
     described: Described,
+    #[serde(default)]
+    protection: Protection,
 }
 
 /// An upload under way.
@@ -48,19 +53,25 @@ pub(super) struct Part {
 
 impl Objects {
     /// Starts an upload and gives its id.
-    pub(super) fn start_upload(&self, bucket: &str, key: &str, described: Described) -> S3Result<String> {
-        self.bucket(bucket)?;
+    pub(super) fn start_upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        described: Described,
+        protection: Protection,
+    ) -> S3Result<String> {
+        self.settings(bucket)?.protect(protection)?;
         let uploads = self.aside(".uploads", bucket);
         fs::create_dir_all(&uploads).map_err(broken)?;
         let folder = tempfile::Builder::new().prefix("").rand_bytes(24).tempdir_in(&uploads).map_err(broken)?;
-        let announced = Announced { key: key.to_owned(), described };
+        let announced = Announced { key: key.to_owned(), described, protection };
         let json = serde_json::to_vec(&announced).map_err(|error| broken(error.into()))?;
         fs::write(folder.path().join("upload.json"), json).map_err(broken)?;
         let folder = folder.keep();
         Ok(folder.file_name().unwrap_or_default().to_string_lossy().into_owned())
     }
 
-    fn upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<(PathBuf, Described)> {
+    fn upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<(PathBuf, Announced)> {
         self.bucket(bucket)?;
         let unknown = || s3_error!(NoSuchUpload, "there is no upload {id} of {key}");
         if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -69,7 +80,7 @@ impl Objects {
         let folder = self.aside(".uploads", bucket).join(id);
         let json = fs::read(folder.join("upload.json")).map_err(|_| unknown())?;
         let announced: Announced = serde_json::from_slice(&json).map_err(|_| unknown())?;
-        if announced.key == key { Ok((folder, announced.described)) } else { Err(unknown()) }
+        if announced.key == key { Ok((folder, announced)) } else { Err(unknown()) }
     }
 
     /// The uploads under way of keys with that prefix, by key.
@@ -136,7 +147,7 @@ impl Objects {
         named: &[(i32, Option<String>)],
         conditions: &Conditions,
     ) -> S3Result<Meta> {
-        let (folder, described) = self.upload(bucket, key, id)?;
+        let (folder, Announced { described, protection, .. }) = self.upload(bucket, key, id)?;
         if named.is_empty() {
             return Err(s3_error!(MalformedXML, "no part is named"));
         }
@@ -158,7 +169,7 @@ impl Objects {
             md5.update(&bytes_of(&part.etag));
         }
         let etag = format!("{}-{}", hex(&md5.finalize()), named.len());
-        let meta = self.commit(bucket, key, whole, etag, described, conditions)?;
+        let meta = self.commit(bucket, key, whole, Written { etag, described, protection }, conditions)?;
         self.drop_upload(bucket, &folder)?;
         Ok(meta)
     }

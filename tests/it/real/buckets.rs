@@ -52,7 +52,8 @@ impl Bucket {
                 "-s3",
                 "-s3.port.iceberg=0",
                 "-s3.port.lance=0",
-                "-volume.max=20",
+                // Each bucket takes seven.
+                "-volume.max=200",
             ]);
             command.args(["-master.volumeSizeLimitMB=64", "-master.telemetry=false"]);
             command.arg(format!("-s3.config={}", config.display()));

@@ -35,8 +35,12 @@ fn the_bucket_scenarios_hold_on_seaweedfs() {
     let folder = tempfile::tempdir().unwrap();
     let bucket = Bucket::seaweedfs(&Binaries::find(), folder.path());
     let access = Access { kubeconfig: folder.path().join("none"), s3: bucket.access.clone() };
-    scenarios::run(&Place::new(access, folder.path()), "seaweedfs", scenarios::BUCKET)
-        .check_but(&[scenarios::bucket::IN_ORDER]);
+    scenarios::run(&Place::new(access, folder.path()), "seaweedfs", scenarios::BUCKET).check_but(&[
+        scenarios::bucket::IN_ORDER,
+        scenarios::versions::NO_CONTENT,
+        scenarios::versions::BACK,
+        scenarios::versions::NO_LOCK,
+    ]);
 }
 
 #[test]

@@ -35,22 +35,32 @@ pub const SCENARIOS: &[Scenario] = &[
 pub const IN_ORDER: &str = "listings are in the order of their keys";
 const MIB: usize = 1 << 20;
 
-struct Bucket<'a> {
-    client: Client,
-    access: &'a S3,
-    runtime: Runtime,
+pub(super) struct Bucket {
+    pub client: Client,
+    access: S3,
+    pub runtime: Runtime,
 }
 
 /// Status code and S3's own code of a failure.
-type Failure = (u16, String);
+pub(super) type Failure = (u16, String);
 
-impl<'a> Bucket<'a> {
-    fn of(place: &'a Place) -> Self {
-        let access = &place.access.s3;
-        Self { client: s3client::client(access), access, runtime: Runtime::new().expect("a runtime") }
+impl Bucket {
+    fn of(place: &Place) -> Self {
+        let access = place.access.s3.clone();
+        Self { client: s3client::client(&access), access, runtime: Runtime::new().expect("a runtime") }
     }
 
-    fn wait<T, E: ProvideErrorMetadata + std::fmt::Debug>(
+    /// Another bucket of the same server; bodies are sent with checksums.
+    pub fn named(place: &Place, name: &str) -> Self {
+        let access = S3 { bucket: name.to_owned(), ..place.access.s3.clone() };
+        Self { client: s3client::with_checksums(&access), access, runtime: Runtime::new().expect("a runtime") }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.access.bucket
+    }
+
+    pub fn wait<T, E: ProvideErrorMetadata + std::fmt::Debug>(
         &self,
         request: impl Future<Output = Result<T, SdkError<E>>>,
     ) -> Result<T, Failure> {
@@ -62,23 +72,23 @@ impl<'a> Bucket<'a> {
         })
     }
 
-    fn put(&self, key: &str, body: &[u8]) -> String {
+    pub fn put(&self, key: &str, body: &[u8]) -> String {
         let body = ByteStream::from(body.to_vec());
         let put = self.client.put_object().bucket(&self.access.bucket).key(key).body(body).send();
         self.wait(put).unwrap_or_else(|e| panic!("{key}: {e:?}")).e_tag.expect("an entity tag")
     }
 
-    fn get(&self, key: &str) -> Result<Vec<u8>, Failure> {
+    pub fn get(&self, key: &str) -> Result<Vec<u8>, Failure> {
         let object = self.wait(self.client.get_object().bucket(&self.access.bucket).key(key).send())?;
         Ok(self.runtime.block_on(object.body.collect()).expect("the body").to_vec())
     }
 
-    fn delete(&self, key: &str) {
+    pub fn delete(&self, key: &str) {
         self.wait(self.client.delete_object().bucket(&self.access.bucket).key(key).send()).expect("a deletion");
     }
 
     /// Keys and common prefixes below a prefix.
-    fn list(&self, prefix: &str, delimiter: Option<&str>) -> (Vec<String>, Vec<String>) {
+    pub fn list(&self, prefix: &str, delimiter: Option<&str>) -> (Vec<String>, Vec<String>) {
         let list = self.client.list_objects_v2().bucket(&self.access.bucket).prefix(prefix);
         let list = self.wait(list.set_delimiter(delimiter.map(str::to_owned)).send()).expect("a listing");
         let keys = list.contents().iter().map(|object| object.key().unwrap_or_default().to_owned()).collect();
@@ -300,7 +310,7 @@ fn conditional(place: &Place) {
 
 fn refused(place: &Place) {
     let bucket = Bucket::of(place);
-    let access = bucket.access;
+    let access = &bucket.access;
     for (key, secret, code) in [
         (access.access_key.as_str(), "wrong", "SignatureDoesNotMatch"),
         ("nobody", access.secret_key.as_str(), "InvalidAccessKeyId"),

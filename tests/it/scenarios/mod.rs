@@ -7,6 +7,7 @@ mod claims;
 mod objects;
 mod refusals;
 mod restores;
+pub mod versions;
 mod watches;
 mod workloads;
 
@@ -29,13 +30,14 @@ pub const ALL: &[&[Scenario]] = &[
     workloads::SCENARIOS,
     restores::SCENARIOS,
     bucket::SCENARIOS,
+    versions::SCENARIOS,
 ];
 
 /// Those that the embedded cluster is known not to do.
 pub const SCHEMAS: &[&[Scenario]] = &[&[("Longhorn's fields are those of its schemas", refusals::longhorn_fields)]];
 
 /// Those that need a bucket and no cluster.
-pub const BUCKET: &[&[Scenario]] = &[bucket::SCENARIOS];
+pub const BUCKET: &[&[Scenario]] = &[bucket::SCENARIOS, versions::SCENARIOS];
 
 /// How a run of the list went.
 #[must_use]
