@@ -4,7 +4,6 @@
 //! short lacks backups, and has none that lacks blocks. Blocks are what their names say, so they are checked on their
 //! way, and one that is there with the same size is not moved again. Unfinished backups and locks stay where they are.
 
-mod family;
 mod moving;
 mod prune;
 
@@ -18,15 +17,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use self::{
-    family::{Entry, Family, State},
-    moving::{Mover, Outcome},
-};
+use self::moving::{Mover, Outcome};
 use super::{
     Catalog, Progress,
     block::Checksum,
     catalog::{REQUESTS, known},
     config::VolumeConfig,
+    family::{Entry, Family, State},
     layout::{self, BlockPool, MAX_BACKUP_CONFIG, MAX_CONFIG, VolumeKeys},
     lock,
 };

@@ -10,6 +10,7 @@ use crate::{
         catalog::{BackupState, Loaded, known},
         config::{BackingImageConfig, BlockMap},
         layout::{self, BackupRef, BlockPool, VolumeKeys},
+        view::claim,
     },
     objectstore::ObjectMeta,
 };
@@ -34,6 +35,10 @@ pub(super) struct Member {
     pub state: State,
     /// The time of the data.
     pub begun: Option<Timestamp>,
+    /// When it was complete.
+    pub completed: Option<Timestamp>,
+    /// `namespace/name` of the claim it is of.
+    pub claim: Option<String>,
     content: Content,
 }
 
@@ -54,6 +59,14 @@ impl Family {
         match self {
             Self::Volume(keys) => keys.blocks(),
             Self::Images => BlockPool::backing_images(),
+        }
+    }
+
+    /// The volume.
+    pub(super) fn volume(&self) -> Option<String> {
+        match self {
+            Self::Volume(keys) => Some(keys.name().to_owned()),
+            Self::Images => None,
         }
     }
 
@@ -103,7 +116,13 @@ impl Family {
                     BackupState::InProgress | BackupState::Crashed => State::Unfinished,
                     BackupState::Damaged(error) => State::Damaged(error.clone()),
                 };
-                Ok(Some(Member { state, begun: loaded.summary.begun(), content: Content::Backup(Box::new(loaded)) }))
+                Ok(Some(Member {
+                    state,
+                    begun: loaded.summary.begun(),
+                    completed: loaded.summary.config.created_time.parse().ok(),
+                    claim: claim(&loaded.summary.config.labels),
+                    content: Content::Backup(Box::new(loaded)),
+                }))
             }
             Self::Images => {
                 let (state, image) = match known(catalog.backing_image(&entry.name).await)? {
@@ -112,7 +131,13 @@ impl Family {
                     Ok(image) if image.complete_time.is_empty() => (State::Unfinished, image),
                     Ok(image) => (State::Complete, image),
                 };
-                Ok(Some(Member { state, begun: image.created_time.parse().ok(), content: Content::Image(image) }))
+                Ok(Some(Member {
+                    state,
+                    begun: image.created_time.parse().ok(),
+                    completed: image.complete_time.parse().ok(),
+                    claim: None,
+                    content: Content::Image(image),
+                }))
             }
         }
     }

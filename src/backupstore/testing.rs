@@ -64,3 +64,25 @@ impl Scratch {
         self.folder.path().join(name)
     }
 }
+
+/// A server with the bucket `backups`, whose folder lies beside the store, and a store below a prefix of it.
+#[cfg(feature = "sandbox")]
+pub async fn bucket(place: &Scratch) -> (crate::sandbox::s3::S3Server, Store) {
+    let config = crate::sandbox::s3::S3Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        root: place.path("server"),
+        access_key: "id".into(),
+        secret_key: String::from("hush").into(),
+    };
+    let server = crate::sandbox::s3::S3Server::start(config).await.unwrap();
+    server.create_bucket("backups").await.unwrap();
+    let store = Store::connect(&crate::objectstore::StoreConfig {
+        endpoint: Some(server.endpoint()),
+        bucket: "backups".into(),
+        prefix: "offsite".into(),
+        access_key: Some("id".into()),
+        secret_key: Some(String::from("hush").into()),
+        ..crate::objectstore::StoreConfig::default()
+    });
+    (server, store.unwrap())
+}

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Error, Kind, Result,
-    objectstore::{Depth, ObjectMeta, Store},
+    objectstore::{Depth, ObjectMeta, Store, Versioning},
 };
 
 /// Backup configurations read at the same time.
@@ -267,10 +267,11 @@ async fn list(store: &Store, root: &str, pool: &BlockPool, mut other: impl FnMut
 
 /// Whether the store keeps versions; `None` when nobody tells.
 async fn versions_kept(store: &Store) -> Result<Option<bool>> {
-    told(store.is_versioned().await)
+    Ok(told(store.versioning().await)?.map(|versioning| versioning != Versioning::Never))
 }
 
-async fn noncurrent(store: &Store, root: &str, versions: Option<bool>) -> Result<Option<Noncurrent>> {
+/// Former versions below a prefix; nothing when nobody tells.
+pub(super) async fn noncurrent(store: &Store, root: &str, versions: Option<bool>) -> Result<Option<Noncurrent>> {
     match versions {
         None => return Ok(None),
         Some(false) => return Ok(Some(Noncurrent::default())),

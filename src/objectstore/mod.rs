@@ -6,6 +6,7 @@
 mod config;
 mod fault;
 mod folder;
+mod protection;
 mod s3;
 
 use std::{ops::Range, path::Path};
@@ -18,6 +19,7 @@ use futures::{
 use jiff::Timestamp;
 
 pub use config::StoreConfig;
+pub use protection::{DefaultRetention, LockMode, ObjectLock, Protection, Versioning};
 
 use crate::{Error, Kind, Result};
 
@@ -129,21 +131,45 @@ impl Store {
         }
     }
 
-    /// Whether it keeps former versions of its objects, or once did; a folder never does.
+    /// Whether it keeps former versions of its objects.
     ///
     /// # Errors
     /// `invalid` when the server does not know versions at all, `denied` when these keys may not ask.
-    pub async fn is_versioned(&self) -> Result<bool> {
+    pub async fn versioning(&self) -> Result<Versioning> {
         match &self.backend {
-            Backend::S3(bucket) => bucket.is_versioned().await,
-            Backend::Folder(_) => Ok(false),
+            Backend::S3(bucket) => bucket.versioning().await,
+            Backend::Folder(_) => Ok(Versioning::Never),
+        }
+    }
+
+    /// Its object lock; nothing when that is off, as in a folder.
+    ///
+    /// # Errors
+    /// As [`Store::versioning`].
+    pub async fn object_lock(&self) -> Result<Option<ObjectLock>> {
+        match &self.backend {
+            Backend::S3(bucket) => bucket.object_lock().await,
+            Backend::Folder(_) => Ok(None),
+        }
+    }
+
+    /// What keeps the current version of an object from being destroyed; nothing when there is no such object. Asked only
+    /// of a store with [`object_lock`](Self::object_lock).
+    ///
+    /// # Errors
+    /// `denied` when these keys may not ask: that is told from an object without a lock.
+    pub async fn protection(&self, key: &str) -> Result<Option<Protection>> {
+        check_key(key)?;
+        match &self.backend {
+            Backend::S3(bucket) => bucket.protection(key).await,
+            Backend::Folder(folder) => Ok(folder.head(key).await?.map(|_| Protection::default())),
         }
     }
 
     /// All versions of everything below the prefix, page by page; of a folder, none.
     ///
     /// # Errors
-    /// As [`Store::is_versioned`].
+    /// As [`Store::versioning`].
     pub fn list_versions(&self, prefix: &str) -> BoxStream<'static, Result<Vec<ObjectVersion>>> {
         match &self.backend {
             Backend::S3(bucket) => bucket.list_versions(prefix),

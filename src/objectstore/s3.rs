@@ -1,8 +1,17 @@
 //! A bucket and prefix on an S3 server.
 
+mod protection;
 mod versions;
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use aws_sdk_s3::{
     Client,
@@ -10,7 +19,8 @@ use aws_sdk_s3::{
         BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
         SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig,
     },
-    error::SdkError,
+    error::{ProvideErrorMetadata, SdkError},
+    operation::put_object::{PutObjectError, PutObjectOutput},
     primitives::{ByteStream, DateTime},
 };
 use aws_smithy_http_client::{
@@ -59,6 +69,8 @@ struct Inner {
     prefix: String,
     endpoint: Option<String>,
     key_id: String,
+    /// Whether the server was seen to take nothing without a checksum.
+    wants_checksums: AtomicBool,
 }
 
 impl fmt::Debug for Bucket {
@@ -112,6 +124,7 @@ impl Bucket {
                 prefix,
                 endpoint: config.endpoint.clone(),
                 key_id: key_id.clone(),
+                wants_checksums: AtomicBool::new(false),
             }),
         })
     }
@@ -267,7 +280,26 @@ impl Bucket {
     }
 
     pub(super) async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        let patience = ATTEMPT + Duration::from_secs(body.len() as u64 / SLOWEST_UPLOAD);
+        let asked = self.inner.wants_checksums.load(Relaxed);
+        let mut put = self.send(key, body.clone(), asked).await;
+        // Where object lock applies, AWS takes only what comes with a checksum; others refuse that they do not know.
+        if !asked && matches!(&put, Err(SdkError::ServiceError(no)) if no.err().code() == Some("InvalidRequest")) {
+            put = self.send(key, body, true).await;
+            self.inner.wants_checksums.store(put.is_ok(), Relaxed);
+        }
+        put.map(|_| ()).map_err(|error| self.fault("writing", key, error))
+    }
+
+    async fn send(
+        &self,
+        key: &str,
+        body: Bytes,
+        has_checksum: bool,
+    ) -> std::result::Result<PutObjectOutput, SdkError<PutObjectError>> {
+        let mut setting = patient(ATTEMPT + Duration::from_secs(body.len() as u64 / SLOWEST_UPLOAD));
+        if has_checksum {
+            setting = setting.request_checksum_calculation(RequestChecksumCalculation::WhenSupported);
+        }
         self.inner
             .client
             .put_object()
@@ -275,11 +307,9 @@ impl Bucket {
             .key(self.full(key))
             .body(ByteStream::from(body))
             .customize()
-            .config_override(patient(patience))
+            .config_override(setting)
             .send()
             .await
-            .map_err(|error| self.fault("writing", key, error))?;
-        Ok(())
     }
 
     pub(super) async fn copy(&self, from: &str, to: &str) -> Result<()> {

@@ -2,19 +2,15 @@
 //!
 //! Every deletion rests on a listing of the store that was read to its end. What is younger than all the store has was
 //! not copied from it: somebody uses the copy as a store of its own, and that is kept. A block goes when no configuration
-//! left in the copy lists it and the store does not have it either.
+//! left in the copy lists it and the store does not have it either. What is locked is left alone: a mark of deletion would
+//! hide it and free nothing.
 
 use std::{collections::HashSet, time::Duration};
 
 use futures::TryStreamExt;
 use jiff::Timestamp;
 
-use super::{
-    Copied, Newest,
-    family::{Family, State},
-    moving::is_refusal,
-    sizes,
-};
+use super::{Copied, Newest, moving::is_refusal, sizes};
 use crate::{
     Kind, Result,
     backupstore::{
@@ -22,6 +18,7 @@ use crate::{
         block::Checksum,
         catalog::SystemBackupEntry,
         config::LockType,
+        family::{Family, State},
         layout::{self, VolumeKeys},
         lock::Lock,
         system,
@@ -37,7 +34,17 @@ pub(super) async fn prune(
     done: &mut Copied,
 ) -> Result<()> {
     let copy = Catalog::new(to.clone());
-    let pruner = Pruner { from, copy: &copy, to, settle };
+    let locks = match to.object_lock().await {
+        Ok(None) => None,
+        Ok(Some(_)) => Some(to.now().await?),
+        Err(error) if error.kind() == Kind::Invalid => None,
+        Err(error) if is_refusal(&error) => {
+            done.note(format!("whether the copy is locked is not known: {error}"));
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let pruner = Pruner { from, copy: &copy, to, settle, locks };
     for volume in copy.volume_names().await? {
         let keys = VolumeKeys::new(&volume)?;
         let Some(newest) = newest.backup else {
@@ -59,6 +66,8 @@ struct Pruner<'a> {
     copy: &'a Catalog,
     to: &'a Store,
     settle: Duration,
+    /// The time there, in a copy with object lock.
+    locks: Option<Timestamp>,
 }
 
 impl Pruner<'_> {
@@ -174,6 +183,18 @@ impl Pruner<'_> {
 
     /// Deletes an object of the copy, and tells whether that was allowed.
     async fn delete(&self, key: &str, done: &mut Copied) -> Result<bool> {
+        match self.unlocked(key).await {
+            Ok(true) => {}
+            Ok(false) => {
+                done.note(format!("{key} is not pruned: it is locked"));
+                return Ok(false);
+            }
+            Err(error) if is_refusal(&error) => {
+                done.note(format!("{key} is not pruned: {error}"));
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
         match self.to.delete(key).await {
             Ok(()) => {
                 done.pruned += 1;
@@ -186,5 +207,10 @@ impl Pruner<'_> {
             Err(error) if error.kind() == Kind::NotFound => Ok(true),
             Err(error) => Err(error),
         }
+    }
+
+    async fn unlocked(&self, key: &str) -> Result<bool> {
+        let Some(now) = self.locks else { return Ok(true) };
+        Ok(self.to.protection(key).await?.is_none_or(|protection| !protection.is_locked(now)))
     }
 }

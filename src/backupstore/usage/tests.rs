@@ -131,3 +131,38 @@ async fn what_longhorn_wrote_is_counted_to_the_byte() {
     assert_eq!(usage.backing_images.backups[0].all.blocks, 2);
     assert_eq!(volume(&place.store(), "pvc-none").await.unwrap_err().kind(), Kind::NotFound);
 }
+
+#[cfg(feature = "sandbox")]
+#[tokio::test]
+async fn former_versions_are_counted_in_a_bucket_that_keeps_them() {
+    let place = testing::scratch();
+    let (server, to) = testing::bucket(&place).await;
+    server.protect_bucket("backups", None).await.unwrap();
+    crate::backupstore::copy::copy(&testing::fixtures(), &to, crate::backupstore::copy::CopyOptions::default())
+        .await
+        .unwrap();
+    let usage = super::store(&to, |_, _, _| ()).await.unwrap();
+    assert_eq!(usage.noncurrent, Some(Noncurrent::default()), "nothing was overwritten yet");
+    let of = BackupRef::new("pvc-legacy", "backup-0000000000001401").unwrap();
+    let keys = VolumeKeys::new("pvc-legacy").unwrap();
+    let before = to.list(keys.root()).await.unwrap();
+    crate::backupstore::delete::backup(&to, &of, Duration::ZERO).await.unwrap();
+    let after: Vec<_> = to.list(keys.root()).await.unwrap().into_iter().map(|object| object.key).collect();
+    let hidden: Vec<_> = before.iter().filter(|object| !after.contains(&object.key)).collect();
+    assert!(hidden.len() > 1, "a configuration and blocks");
+    let usage = volume(&to, "pvc-legacy").await.unwrap();
+    let found = usage.noncurrent.unwrap();
+    let config = before.iter().find(|object| object.key == keys.config()).unwrap();
+    // What was hidden, volume.cfg as it was before, and the lock as it was written twice.
+    let pages: Vec<_> = to.list_versions(&keys.locks()).try_collect::<Vec<_>>().await.unwrap().concat();
+    let locks = Objects {
+        objects: pages.iter().filter(|version| version.size.is_some()).count() as u64,
+        bytes: pages.iter().filter_map(|version| version.size).sum(),
+    };
+    let hidden = Objects { objects: hidden.len() as u64, bytes: hidden.iter().map(|object| object.size).sum() };
+    let former = hidden.plus(Objects { objects: 1, bytes: config.size }).plus(locks);
+    assert_eq!((found.versions, found.delete_markers), (former, hidden.objects + 1));
+    // Keys that may not ask do not learn it.
+    server.faults().deny("ListObjectVersions", Some(""));
+    assert_eq!(volume(&to, "pvc-legacy").await.unwrap().noncurrent, None);
+}

@@ -19,13 +19,6 @@ use crate::{Error, Kind, Result, objectstore::ObjectVersion};
 type Marker = (String, Option<String>);
 
 impl Bucket {
-    /// Whether the bucket keeps former versions of its objects, or once did.
-    pub(in crate::objectstore) async fn is_versioned(&self) -> Result<bool> {
-        let answer = self.inner.client.get_bucket_versioning().bucket(&self.inner.name).send().await;
-        let answer = answer.map_err(|error| self.fault("asking for the versioning of", "", error))?;
-        Ok(answer.status().is_some())
-    }
-
     pub(in crate::objectstore) fn list_versions(&self, prefix: &str) -> BoxStream<'static, Result<Vec<ObjectVersion>>> {
         let (bucket, prefix) = (self.clone(), prefix.to_owned());
         stream::try_unfold(Some(None), move |next: Option<Option<Marker>>| {

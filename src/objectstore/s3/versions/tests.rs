@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::objectstore::{Store, StoreConfig};
+use crate::objectstore::{Store, StoreConfig, Versioning};
 
 /// A store at a server that answers with these (status and body) in turn, and the request lines it got.
 async fn store(answers: Vec<(u16, String)>) -> (Store, Arc<Mutex<Vec<String>>>) {
@@ -96,7 +96,7 @@ async fn a_server_without_versions_is_told_from_one_that_forbids_to_ask() {
     let error = store.list_versions("x/").try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     let (store, _) = self::store(vec![(403, failure("AccessDenied"))]).await;
-    assert_eq!(store.is_versioned().await.unwrap_err().kind(), Kind::Denied);
+    assert_eq!(store.versioning().await.unwrap_err().kind(), Kind::Denied);
     let versioning = |status: &str| {
         let status = if status.is_empty() { String::new() } else { format!("<Status>{status}</Status>") };
         (
@@ -106,9 +106,11 @@ async fn a_server_without_versions_is_told_from_one_that_forbids_to_ask() {
             ),
         )
     };
-    for (status, expected) in [("", false), ("Enabled", true), ("Suspended", true)] {
+    for (status, expected) in
+        [("", Versioning::Never), ("Enabled", Versioning::Enabled), ("Suspended", Versioning::Suspended)]
+    {
         let (store, _) = self::store(vec![versioning(status)]).await;
-        assert_eq!(store.is_versioned().await.unwrap(), expected, "{status}");
+        assert_eq!(store.versioning().await.unwrap(), expected, "{status}");
     }
 }
 

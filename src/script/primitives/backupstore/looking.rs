@@ -9,7 +9,7 @@ use super::{Opened, data, list, on};
 use crate::{
     Error, Kind, Result,
     backupstore::{
-        BackupRef, Catalog, StoreUrl, TargetUrl, usage as space,
+        BackupRef, Catalog, StoreUrl, TargetUrl, protection as safety, usage as space,
         view::{BackupView, SystemBackupView},
     },
     objectstore::{Store, StoreConfig},
@@ -103,6 +103,25 @@ pub mod api {
         on(&ctx, None, |store| locked(store, Some(volume.into())))
     }
 
+    /// As `protection` with options, without any.
+    #[rhai_fn(return_raw)]
+    pub fn protection(ctx: NativeCallContext) -> RhaiResultOf<Dynamic> {
+        protected(&ctx, None, Map::new())
+    }
+
+    /// What versioning and object lock do for the store: `#{versioning, object_lock, noncurrent, at, until, backups, unknown}`.
+    /// `versioning` is `"never"`, `"enabled"` or `"suspended"`; `object_lock` `()` or `#{retention: #{mode, days}}`; `backups`
+    /// are `#{volume, backup, claim, begun, own, blocks, short, unlocked, missing, earliest, is_protected}`: when the lock of
+    /// the backup itself ends, and how many of its blocks can be destroyed sooner than wanted, or now. A time is `"held"`
+    /// for what is locked until somebody lifts that. `unknown` are configurations that cannot be read.
+    ///
+    /// Options: `until` (a time, a day, or how long from now; without it each backup is wanted to be locked as long as its
+    /// own configuration). Throws `denied` when these keys may not ask.
+    #[rhai_fn(name = "protection", return_raw)]
+    pub fn protection_with(ctx: NativeCallContext, options: Map) -> RhaiResultOf<Dynamic> {
+        protected(&ctx, None, options)
+    }
+
     /// Where the store is.
     #[rhai_fn(global, name = "url", name = "to_string", name = "to_debug")]
     pub fn store_url(store: &mut BackupStore) -> String {
@@ -148,6 +167,22 @@ pub mod api {
     #[rhai_fn(global, name = "usage", return_raw)]
     pub fn store_usage_of(ctx: NativeCallContext, store: &mut BackupStore, volume: &str) -> RhaiResultOf<Dynamic> {
         on(&ctx, Some(store), |store| used_by(store, volume.into()))
+    }
+
+    /// As `backupstore::protection`, on a store opened with `backupstore::open`.
+    #[rhai_fn(global, name = "protection", return_raw)]
+    pub fn store_protection(ctx: NativeCallContext, store: &mut BackupStore) -> RhaiResultOf<Dynamic> {
+        protected(&ctx, Some(store), Map::new())
+    }
+
+    /// As `backupstore::protection`, on a store opened with `backupstore::open`.
+    #[rhai_fn(global, name = "protection", return_raw)]
+    pub fn store_protection_with(
+        ctx: NativeCallContext,
+        store: &mut BackupStore,
+        options: Map,
+    ) -> RhaiResultOf<Dynamic> {
+        protected(&ctx, Some(store), options)
     }
 
     /// As `backupstore::locks`, on a store opened with `backupstore::open`.
@@ -215,6 +250,19 @@ fn used(ctx: &NativeCallContext, store: Option<&Opened>) -> RhaiResultOf<Dynamic
 
 async fn used_by(store: Store, volume: String) -> Result<Dynamic> {
     data(&space::volume(&store, &volume).await?)
+}
+
+fn protected(ctx: &NativeCallContext, store: Option<&Opened>, options: Map) -> RhaiResultOf<Dynamic> {
+    let mut options = Options::new("backupstore::protection", options);
+    let until = options.text("until").or_throw(ctx)?.map(|until| until.parse()).transpose().or_throw(ctx)?;
+    options.finish().or_throw(ctx)?;
+    let bar = Host::of(ctx).terminal().progress("asking for locks", Unit::Items);
+    let told = |done: u64, known: u64, next: &str| {
+        bar.total(known);
+        bar.set(done);
+        bar.note(next);
+    };
+    on(ctx, store, |store| async move { data(&safety::report(&store, until, told).await?) })
 }
 
 async fn locked(store: Store, volume: Option<String>) -> Result<Array> {

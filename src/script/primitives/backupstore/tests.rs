@@ -42,6 +42,8 @@ fn the_configured_store_and_an_opened_one_tell_the_same() {
         ("usage(\"pvc-legacy\").backups.len", json!(3)),
         ("locks()", json!([])),
         ("locks(\"pvc-legacy\")", json!([])),
+        ("protection().versioning", json!("never")),
+        ("protection(#{until: \"30d\"}).object_lock", json!(null)),
         ("verify().verdict", json!("whole")),
         (
             "verify(#{level: \"deep\", lock: false, volumes: [\"pvc-legacy\"]}).items.map(|i| i.verdict)",
@@ -91,6 +93,7 @@ fn what_goes_wrong_is_explained() {
         ("backupstore::backup(\"pvc-legacy\", \"../x\")", Kind::Invalid, "is not the name of a backup"),
         ("backupstore::usage(\"pvc-none\")", Kind::NotFound, "there is no volume pvc-none"),
         ("backupstore::locks(\"pvc-none\")", Kind::NotFound, "there is no volume pvc-none"),
+        ("backupstore::protection(#{until: \"some day\"})", Kind::Usage, "neither a time nor a length"),
         ("backupstore::verify(#{level: \"some\"})", Kind::Usage, "no level of verification"),
         ("backupstore::verify(#{lebel: \"deep\"})", Kind::Script, "no option `lebel`"),
         ("backupstore::verify(#{level: \"sample=9%\"})", Kind::Script, "needs the option `coverage`"),
