@@ -33,6 +33,7 @@ pub(super) const FILES: &[(&str, &str)] = &[
     ("lib/store.rhai", include_str!("../../runbooks/lib/store.rhai")),
     ("lib/tables.rhai", include_str!("../../runbooks/lib/tables.rhai")),
     ("lib/workloads.rhai", include_str!("../../runbooks/lib/workloads.rhai")),
+    ("lock-report.rhai", include_str!("../../runbooks/lock-report.rhai")),
     ("offsite-copy.rhai", include_str!("../../runbooks/offsite-copy.rhai")),
     ("offsite-verify.rhai", include_str!("../../runbooks/offsite-verify.rhai")),
     ("recurring-jobs.rhai", include_str!("../../runbooks/recurring-jobs.rhai")),

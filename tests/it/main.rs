@@ -15,6 +15,7 @@ mod gate;
 mod interrupt;
 mod kubectl;
 mod lab;
+mod locks;
 mod offsite;
 mod real;
 mod repl;
