@@ -18,9 +18,10 @@ use super::{
     Catalog,
     block::Checksum,
     catalog::REQUESTS,
+    config::SystemBackupConfig,
     family::{Entry, Family, State},
-    layout::VolumeKeys,
-    rfc3339,
+    layout::{self, VolumeKeys},
+    rfc3339, system,
     usage::{self, Noncurrent},
 };
 use crate::{
@@ -72,7 +73,7 @@ pub struct ProtectionReport {
     pub at: String,
     /// Until when everything was wanted to be locked; `None`: each backup as long as its own configuration.
     pub until: Option<String>,
-    /// Each complete backup by volume and name, then each backing image; none where there is no object lock.
+    /// Each complete backup by volume and name, each backing image, each system backup; none where there is no object lock.
     pub backups: Vec<BackupProtection>,
     /// Configurations that cannot be read, so that nothing is known of their blocks.
     pub unknown: Vec<String>,
@@ -81,9 +82,11 @@ pub struct ProtectionReport {
 /// How far one backup is protected.
 #[derive(Clone, Debug, Serialize)]
 pub struct BackupProtection {
-    /// The volume; `None` for a backing image.
+    /// `backup`, `backing-image` or `system-backup`.
+    pub kind: &'static str,
+    /// The volume of a backup.
     pub volume: Option<String>,
-    /// The backup, or the image.
+    /// The backup's or the image's name.
     pub backup: String,
     /// `namespace/name` of the claim it is of.
     pub claim: Option<String>,
@@ -92,7 +95,7 @@ pub struct BackupProtection {
     /// When the lock of its configuration ends; `None` when there is none.
     #[serde(serialize_with = "end")]
     pub own: Option<Timestamp>,
-    /// Its different blocks.
+    /// Its different blocks; of a system backup, its one archive.
     pub blocks: u64,
     /// Those that can be destroyed sooner than wanted.
     pub short: u64,
@@ -150,6 +153,12 @@ pub async fn report(
             look.family(&family, &mut backups, &mut unknown).await?;
         }
         look.family(&Family::Images, &mut backups, &mut unknown).await?;
+        for system in look.catalog.system_backups().await? {
+            match system.config {
+                Ok(config) => backups.extend(look.system(&config).await?),
+                Err(error) => unknown.push(format!("system backup {}: {error}", system.name)),
+            }
+        }
     }
     let (at, until) = (rfc3339(now), until.map(rfc3339));
     Ok(ProtectionReport { versioning, object_lock, noncurrent, at, until, backups, unknown })
@@ -239,20 +248,39 @@ impl<T: Fn(u64, u64, &str) + Send + Sync> Look<T> {
             (Some(begun), Some(completed)) => completed.duration_since(begun).max(SignedDuration::ZERO),
             _ => SignedDuration::ZERO,
         };
-        let allowed = |end: Timestamp| {
-            if end == Timestamp::MAX { end } else { end.checked_sub(took + SLACK).unwrap_or(end) }
-        };
-        let wanted = self.until.or(own.map(allowed));
+        let wanted = self.until.or(own.map(|end| earlier(end, took + SLACK)));
         let (volume, claim, begun) = (family.volume(), member.claim.clone(), member.begun.map(rfc3339));
         let (blocks, now) = (Arc::clone(blocks), self.now);
         // A terabyte has half a million blocks.
         let sums = super::blocking(move || Ok(Sums::of(member.checksums(), &blocks, wanted, now))).await?;
+        let kind = if volume.is_some() { "backup" } else { "backing-image" };
+        let found =
+            BackupProtection { kind, volume, backup: entry.name.clone(), claim, begun, ..self.verdict(own, &sums) };
+        Ok(Some(found))
+    }
+
+    async fn system(&self, config: &SystemBackupConfig) -> Result<Option<BackupProtection>> {
+        let folder = layout::system_backup(&config.longhorn_version, &config.name)?;
+        let (own, archive) = (folder.clone() + system::CONFIG, folder + system::ARCHIVE);
+        let store = self.catalog.store();
+        let (own, archive) = tokio::try_join!(store.protection(&own), store.protection(&archive))?;
+        let Some(own) = own.map(|own| own.end()) else { return Ok(None) };
+        let wanted = self.until.or(own.map(|end| earlier(end, SLACK)));
+        let one = Checksum::of(&[]);
+        let sums = Sums::of([one].into_iter(), &HashMap::from([(one, archive)]), wanted, self.now);
+        let (backup, begun) = (config.name.clone(), Some(config.created_at.clone()));
+        Ok(Some(BackupProtection { kind: "system-backup", backup, begun, ..self.verdict(own, &sums) }))
+    }
+
+    /// What follows from the locks of its own configuration and of its blocks.
+    fn verdict(&self, own: Option<Timestamp>, sums: &Sums) -> BackupProtection {
         let is_own_locked = own.is_some_and(|own| own > self.now && self.until.is_none_or(|until| own >= until));
-        Ok(Some(BackupProtection {
-            volume,
-            backup: entry.name.clone(),
-            claim,
-            begun,
+        BackupProtection {
+            kind: "",
+            volume: None,
+            backup: String::new(),
+            claim: None,
+            begun: None,
             own,
             blocks: sums.blocks,
             short: sums.short,
@@ -260,8 +288,13 @@ impl<T: Fn(u64, u64, &str) + Send + Sync> Look<T> {
             missing: sums.missing,
             earliest: sums.earliest,
             is_protected: is_own_locked && sums.short == 0 && sums.missing == 0,
-        }))
+        }
     }
+}
+
+/// What is held stays so.
+fn earlier(end: Timestamp, by: SignedDuration) -> Timestamp {
+    if end == Timestamp::MAX { end } else { end.checked_sub(by).unwrap_or(end) }
 }
 
 /// As in [`BackupProtection`].

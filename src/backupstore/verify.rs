@@ -6,6 +6,7 @@
 //! meanwhile.
 
 mod coverage;
+mod former;
 mod images;
 mod lock;
 mod look;

@@ -62,6 +62,8 @@ pub struct Page {
 pub struct ObjectVersion {
     /// Key relative to the store's prefix.
     pub key: String,
+    /// The server's name for it.
+    pub version: String,
     /// Bytes; `None` for a mark that the object was deleted.
     pub size: Option<u64>,
     /// Whether it is what readers get, also when that is nothing.
@@ -161,7 +163,7 @@ impl Store {
     pub async fn protection(&self, key: &str) -> Result<Option<Protection>> {
         check_key(key)?;
         match &self.backend {
-            Backend::S3(bucket) => bucket.protection(key).await,
+            Backend::S3(bucket) => Box::pin(bucket.protection(key)).await,
             Backend::Folder(folder) => Ok(folder.head(key).await?.map(|_| Protection::default())),
         }
     }
@@ -175,6 +177,20 @@ impl Store {
             Backend::S3(bucket) => bucket.list_versions(prefix),
             Backend::Folder(_) => stream::empty().boxed(),
         }
+    }
+
+    /// One version of an object, as [`get_limited`](Self::get_limited).
+    pub async fn get_version(&self, key: &str, version: &str, max_bytes: u64) -> Result<Bytes> {
+        check_key(key)?;
+        let mut buffer = Vec::new();
+        match &self.backend {
+            Backend::S3(bucket) => bucket.get(key, Some(version), None, max_bytes, &mut buffer).await?,
+            Backend::Folder(_) => {
+                let text = format!("{key} in {}: a folder keeps no versions", self.describe());
+                return Err(Error::new(Kind::NotFound, text).object(key));
+            }
+        }
+        Ok(buffer.into())
     }
 
     /// The time by the clock that [`ObjectMeta::last_modified`] is of.
@@ -215,7 +231,7 @@ impl Store {
     pub async fn get_into(&self, key: &str, max_bytes: u64, buffer: &mut Vec<u8>) -> Result<()> {
         check_key(key)?;
         match &self.backend {
-            Backend::S3(bucket) => bucket.get(key, None, max_bytes, buffer).await,
+            Backend::S3(bucket) => bucket.get(key, None, None, max_bytes, buffer).await,
             Backend::Folder(folder) => folder.get(key, None, max_bytes, buffer).await,
         }
     }
@@ -229,7 +245,7 @@ impl Store {
         let length = range.end - range.start;
         let mut buffer = Vec::new();
         match &self.backend {
-            Backend::S3(bucket) => bucket.get(key, Some(range), length, &mut buffer).await,
+            Backend::S3(bucket) => bucket.get(key, None, Some(range), length, &mut buffer).await,
             Backend::Folder(folder) => folder.get(key, Some(range), length, &mut buffer).await,
         }?;
         Ok(buffer.into())

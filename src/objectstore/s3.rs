@@ -226,10 +226,11 @@ impl Bucket {
     }
 
     /// The object or a part of it, at most `max_bytes` long, in place of what the buffer held. A body that breaks off
-    /// is asked for again.
+    /// is asked for again. Without a version it is the current one.
     pub(super) async fn get(
         &self,
         key: &str,
+        version: Option<&str>,
         range: Option<Range<u64>>,
         max_bytes: u64,
         buffer: &mut Vec<u8>,
@@ -243,6 +244,7 @@ impl Bucket {
                 .get_object()
                 .bucket(&self.inner.name)
                 .key(self.full(key))
+                .set_version_id(version.map(str::to_owned))
                 .set_range(header.clone())
                 .send()
                 .await

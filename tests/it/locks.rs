@@ -128,8 +128,9 @@ fn a_backup_on_a_block_that_is_unlocked_sooner_is_named() {
         .report(&[])
         .success()
         .says("on, GOVERNANCE for 30 days")
-        .says("pvc-legacy, backup-0000000000001403: is locked as long as its own lock")
+        .says("pvc-legacy, backup-0000000000001403: all of it is locked until 20")
         .says("backing image base8")
+        .says("system backup weekly-1: all of it is locked")
         .says("nothing was changed");
     server.report(&["until=29d"]).success();
     server.report(&["until=31d"]).code(3).says("pvc-legacy, backup-0000000000001401").says("4 blocks can be destroyed");
@@ -143,9 +144,9 @@ fn a_backup_on_a_block_that_is_unlocked_sooner_is_named() {
         .into_iter()
         .filter(|backup| server.blocks(backup).contains(&block))
         .collect();
-    let said = server.report(&[]).code(3).says("1 of its 4 blocks can be destroyed before").says("0 of them now");
+    let said = server.report(&[]).code(3).says("1 of its 4 blocks can be destroyed sooner").says("0 of them now");
     for backup in ["backup-0000000000001401", "backup-0000000000001402", last] {
-        let line = format!("pvc-legacy, {backup}: is locked as long as its own lock");
+        let line = format!("pvc-legacy, {backup}: all of it is locked until 20");
         let failed = said
             .stderr()
             .lines()
@@ -154,14 +155,24 @@ fn a_backup_on_a_block_that_is_unlocked_sooner_is_named() {
         assert_eq!(failed, sharing.contains(&backup), "{backup} {sharing:?}\n{said}");
     }
     server.report(&["until=2d"]).success();
+    let endpoint = format!("endpoint={}", server.access.endpoint);
+    server.report(&["url=s3://longhorn@us-east-1/", &endpoint, "until=2d"]).success();
+    server.report(&["url=s3://elsewhere@us-east-1/", &endpoint]).code(1).says("the bucket does not exist");
 
     let document = server.command(&["run", &format!("{RUNBOOKS}/lock-report.rhai"), "-o", "json"]).code(3).stdout();
     let document: Value = serde_json::from_str(&document).unwrap();
     let rows = document["tables"][0]["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 6, "five backups and an image: {document:#}");
+    assert_eq!(rows.len(), 7, "five backups, an image and a system backup: {document:#}");
     let values = document["values"].as_array().unwrap();
     let lock = values.iter().find(|value| value["name"] == "object lock").unwrap();
     assert_eq!(lock["value"], "on, GOVERNANCE for 30 days");
+
+    // What is hidden is locked and all the same not there.
+    let delete = s3client::client(&server.access).delete_object().bucket(BUCKET).key(key_of(&block)).send();
+    server.runtime.block_on(delete).unwrap();
+    server.report(&["until=2d"]).code(3).says("1 of its blocks are missing, or hidden by a mark of deletion");
+    let said = server.command(&["backups", "verify"]).code(3);
+    said.says("it is missing; its former version").says("is whole");
 }
 
 #[test]
@@ -188,7 +199,7 @@ fn a_bucket_without_object_lock_is_a_failure_only_when_one_is_required() {
     server.report(&[]).success().says("stays as a former version").says("0 B in 0 versions");
     // Lock that came after the backups.
     server.protect(Some(1));
-    server.report(&[]).code(3).says("it is not locked itself").says("none is locked");
+    server.report(&[]).code(3).says("nothing of it is locked");
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Pruner<'_> {
                 done.note(format!("{told} is not pruned: it is being made in the copy itself, or was left by a crash"));
             } else if member.begun.is_some_and(|begun| begun > newest) {
                 done.note(format!("{told} is not pruned: it is younger than all the store has"));
-            } else {
+            } else if self.may_delete(&entry.key, done).await? {
                 old.push(entry.key);
             }
         }
@@ -183,17 +183,8 @@ impl Pruner<'_> {
 
     /// Deletes an object of the copy, and tells whether that was allowed.
     async fn delete(&self, key: &str, done: &mut Copied) -> Result<bool> {
-        match self.unlocked(key).await {
-            Ok(true) => {}
-            Ok(false) => {
-                done.note(format!("{key} is not pruned: it is locked"));
-                return Ok(false);
-            }
-            Err(error) if is_refusal(&error) => {
-                done.note(format!("{key} is not pruned: {error}"));
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
+        if !self.may_delete(key, done).await? {
+            return Ok(false);
         }
         match self.to.delete(key).await {
             Ok(()) => {
@@ -209,8 +200,19 @@ impl Pruner<'_> {
         }
     }
 
-    async fn unlocked(&self, key: &str) -> Result<bool> {
+    /// Whether an object is not locked; says when it is, and when nobody tells.
+    async fn may_delete(&self, key: &str, done: &mut Copied) -> Result<bool> {
         let Some(now) = self.locks else { return Ok(true) };
-        Ok(self.to.protection(key).await?.is_none_or(|protection| !protection.is_locked(now)))
+        match self.to.protection(key).await {
+            Ok(Some(protection)) if protection.is_locked(now) => {
+                done.note(format!("{key} is not pruned: it is locked"));
+                Ok(false)
+            }
+            Err(error) if is_refusal(&error) => {
+                done.note(format!("{key} is not pruned: {error}"));
+                Ok(false)
+            }
+            found => found.map(|_| true),
+        }
     }
 }

@@ -34,7 +34,7 @@ impl Verifier {
     /// `name` is what a sample remembers the pool by; how far it has come is returned.
     pub(super) async fn look(&self, pool: &BlockPool, name: &str, needs: &mut Needs) -> Option<Covered> {
         needs.begin();
-        match self.options.level {
+        let covered = match self.options.level {
             Level::Meta => {
                 needs.looked.fill(Looked::Skipped);
                 None
@@ -59,7 +59,9 @@ impl Verifier {
                 }
                 Some(self.coverage().covered(name))
             }
-        }
+        };
+        self.name_former(pool, needs).await;
+        covered
     }
 
     fn coverage(&self) -> std::sync::MutexGuard<'_, super::Coverage> {

@@ -99,6 +99,18 @@ impl Needs {
         self.bad.insert(index, what);
     }
 
+    /// The bad blocks, by index.
+    pub fn bad_ones(&self) -> impl Iterator<Item = usize> {
+        self.bad.keys().copied()
+    }
+
+    /// Says more of what is wrong with a bad block.
+    pub fn add_to_bad(&mut self, index: usize, more: &str) {
+        if let Some(what) = self.bad.get_mut(&index) {
+            what.push_str(more);
+        }
+    }
+
     /// Something could not be looked at.
     pub fn failed(&mut self, error: Error) {
         self.error.get_or_insert(error);

@@ -1,5 +1,7 @@
 use std::fs;
 
+use futures::TryStreamExt;
+
 use super::*;
 use crate::backupstore::{
     Compression,
@@ -366,4 +368,36 @@ async fn an_empty_store_is_not_called_whole() {
     let report = store(&scratch.store(), &Selection::default(), VerifyOptions::new(Level::Deep)).await.unwrap();
     assert_eq!((report.verdict, report.items.len()), (Verdict::Unchecked, 0));
     assert!(report.notes[0].contains("nothing was found"), "{report:?}");
+}
+
+#[cfg(feature = "sandbox")]
+#[tokio::test]
+async fn a_former_version_of_a_bad_block_is_named_when_it_is_whole() {
+    use crate::backupstore::copy;
+    let place = testing::scratch();
+    let (server, to) = testing::bucket(&place).await;
+    server.protect_bucket("backups", None).await.unwrap();
+    copy::copy(&testing::fixtures(), &to, copy::CopyOptions::default()).await.unwrap();
+    let config = Catalog::new(to.clone()).backup(VOLUME, BACKUPS[0]).await.unwrap();
+    let pool = VolumeKeys::new(VOLUME).unwrap().blocks();
+    let key = |index: usize| pool.key(&config.blocks.as_slice()[index].checksum);
+    let what = async |level, index: usize| {
+        let report = store(&to, &only(VOLUME), VerifyOptions::new(level)).await.unwrap();
+        report.bad.into_iter().find(|bad| bad.key == key(index)).map(|bad| bad.what)
+    };
+    // Deleted, and overwritten by what it is not.
+    to.delete(&key(0)).await.unwrap();
+    to.put(&key(1), to.get(&key(2)).await.unwrap()).await.unwrap();
+    let versions: Vec<_> = to.list_versions(&key(1)).try_collect::<Vec<_>>().await.unwrap().concat();
+    let former = versions.iter().find(|version| !version.is_current).unwrap();
+    assert!(what(Level::Exists, 0).await.unwrap().contains("is missing; its former version"));
+    let said = what(Level::Deep, 1).await.unwrap();
+    assert!(said.ends_with(&format!("; its former version {} is whole", former.version)), "{said}");
+    // One whose former version is no better, and one that nobody may ask about.
+    to.put(&key(1), to.get(&key(1)).await.unwrap()).await.unwrap();
+    let pages: Vec<_> = to.list_versions(&key(1)).try_collect::<Vec<_>>().await.unwrap();
+    assert_eq!(pages.concat().len(), 3);
+    assert!(what(Level::Deep, 1).await.unwrap().contains(&former.version), "the one before is found");
+    server.faults().deny("ListObjectVersions", Some(""));
+    assert!(!what(Level::Deep, 1).await.unwrap().contains("former"));
 }

@@ -53,11 +53,15 @@ impl Bucket {
         for version in answer.versions() {
             let key = self.relative(version.key().unwrap_or_default())?;
             let size = version.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
-            page.push(ObjectVersion { key, size: Some(size), is_current: version.is_latest() == Some(true) });
+            let is_current = version.is_latest() == Some(true);
+            let version = version.version_id().unwrap_or_default().to_owned();
+            page.push(ObjectVersion { key, version, size: Some(size), is_current });
         }
         for deleted in answer.delete_markers() {
             let key = self.relative(deleted.key().unwrap_or_default())?;
-            page.push(ObjectVersion { key, size: None, is_current: deleted.is_latest() == Some(true) });
+            let is_current = deleted.is_latest() == Some(true);
+            let version = deleted.version_id().unwrap_or_default().to_owned();
+            page.push(ObjectVersion { key, version, size: None, is_current });
         }
         if answer.is_truncated() != Some(true) {
             return Ok((page, None));

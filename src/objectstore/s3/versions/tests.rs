@@ -65,14 +65,14 @@ fn failure(code: &str) -> String {
 async fn versions_are_listed_page_by_page() {
     let (store, asked) = store(vec![(200, FIRST.into()), (200, SECOND.into())]).await;
     let pages: Vec<Vec<ObjectVersion>> = store.list_versions("x/").try_collect().await.unwrap();
-    let seen: Vec<_> = pages.concat().into_iter().map(|v| (v.key, v.size, v.is_current)).collect();
+    let seen: Vec<_> = pages.concat().into_iter().map(|v| (v.key, v.version, v.size, v.is_current)).collect();
     assert_eq!(
         seen,
         [
-            ("x/a".into(), Some(5), true),
-            ("x/a".into(), Some(7), false),
-            ("x/b".into(), Some(9), false),
-            ("x/b".to_owned(), None, true),
+            ("x/a".into(), "v2".into(), Some(5), true),
+            ("x/a".into(), "v1".into(), Some(7), false),
+            ("x/b".into(), "v3".into(), Some(9), false),
+            ("x/b".to_owned(), "v4".to_owned(), None, true),
         ]
     );
     let asked = asked.lock().unwrap();

@@ -111,7 +111,7 @@ pub mod api {
 
     /// What versioning and object lock do for the store: `#{versioning, object_lock, noncurrent, at, until, backups, unknown}`.
     /// `versioning` is `"never"`, `"enabled"` or `"suspended"`; `object_lock` `()` or `#{retention: #{mode, days}}`; `backups`
-    /// are `#{volume, backup, claim, begun, own, blocks, short, unlocked, missing, earliest, is_protected}`: when the lock of
+    /// are `#{kind, volume, backup, claim, begun, own, blocks, short, unlocked, missing, earliest, is_protected}`: when the lock of
     /// the backup itself ends, and how many of its blocks can be destroyed sooner than wanted, or now. A time is `"held"`
     /// for what is locked until somebody lifts that. `unknown` are configurations that cannot be read.
     ///
