@@ -17,7 +17,6 @@ use serde::{Serialize, Serializer};
 use super::{
     Catalog,
     block::Checksum,
-    catalog::REQUESTS,
     config::SystemBackupConfig,
     family::{Entry, Family, State},
     layout::{self, VolumeKeys},
@@ -29,6 +28,8 @@ use crate::{
     objectstore::{ObjectLock, Protection, Store, Versioning},
 };
 
+/// Objects asked for their lock at the same time. An answer has no body, so what counts is the way there and back.
+const LOOKS: usize = 64;
 /// How much earlier than its backup a block may have been written beyond the time that backup took: clocks differ, and
 /// Longhorn waits for its lock in between.
 const SLACK: SignedDuration = SignedDuration::from_mins(2);
@@ -223,7 +224,7 @@ impl<T: Fn(u64, u64, &str) + Send + Sync> Look<T> {
                 let (key, store) = (pool.key(&checksum), &store);
                 async move { Ok::<_, Error>((checksum, store.protection(&key).await?)) }
             })
-            .buffer_unordered(REQUESTS)
+            .buffer_unordered(LOOKS)
             .boxed();
         while let Some((checksum, lock)) = locks.try_next().await? {
             blocks.insert(checksum, lock);

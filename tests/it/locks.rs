@@ -123,6 +123,7 @@ fn key_of(block: &str) -> String {
 fn a_backup_on_a_block_that_is_unlocked_sooner_is_named() {
     let server = Place::start();
     server.protect(Some(30));
+    server.report(&[]).code(6).says("there is no complete backup");
     server.fill();
     server
         .report(&[])
