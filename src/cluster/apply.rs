@@ -1,7 +1,7 @@
 //! Server-side apply, and telling what it changed.
 
 use kube::{
-    api::{GetParams, Patch, PatchParams},
+    api::{GetParams, Patch, PatchParams, PostParams},
     core::Request as Call,
 };
 use serde_json::Value;
@@ -37,6 +37,15 @@ pub enum Change {
 }
 
 impl Change {
+    /// What was done to an object that was there before or not, and had to be changed or not.
+    pub fn of(was_there: bool, changed: bool) -> Self {
+        match (was_there, changed) {
+            (false, _) => Self::Created,
+            (true, true) => Self::Configured,
+            (true, false) => Self::Unchanged,
+        }
+    }
+
     /// The word kubectl prints.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -96,6 +105,25 @@ impl Cluster {
             Some(_) => Change::Configured,
         };
         Ok(Applied { reference, change, object })
+    }
+
+    /// Creates the object, or gives the one of that name which is there; tells whether it was created.
+    pub async fn create_or_find(&self, object: &Value) -> Result<(Value, bool)> {
+        let reference = ObjectRef::of(object)?;
+        let kind = self.kind_of(object).await?;
+        let call = Call::new(kind.path(self.object_namespace(&kind, &reference)?));
+        let body = serde_json::to_vec(object)
+            .map_err(|error| Error::new(Kind::Invalid, format!("{reference} is no JSON")).source(error))?;
+        let params = PostParams { field_manager: Some(MANAGER.to_string()), ..PostParams::default() };
+        match self.send(call.create(&params, body), &super::objects::doing("create", &kind, &reference)).await {
+            Ok(object) => Ok((object, true)),
+            // It was there, or a repeated request made it.
+            Err(error) if error.kind() == Kind::Conflict => match self.find(&reference).await? {
+                Some(object) => Ok((object, false)),
+                None => Err(error.object(reference.to_string())),
+            },
+            Err(error) => Err(error.object(reference.to_string())),
+        }
     }
 
     /// Creates the object unless one of that name is there; tells whether it was created.

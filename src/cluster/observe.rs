@@ -124,6 +124,11 @@ impl Observer {
         self.views.get(query).into_iter().flat_map(|view| view.objects.values())
     }
 
+    /// The object of the query with that name, in its namespace if its kind has them.
+    pub fn find(&self, query: usize, namespace: Option<&str>, name: &str) -> Option<&Value> {
+        self.views.get(query)?.objects.get(&(namespace.unwrap_or_default().to_string(), name.to_string()))
+    }
+
     /// The first object of the query, for queries of one object.
     pub fn object(&self, query: usize) -> Option<&Value> {
         self.objects(query).next()

@@ -20,6 +20,17 @@ pub fn twice(lab: &Place) {
     lab.lhrun(["run", "full-restore"]).success().says("1 of 1 volumes are back");
     lab.lhrun(["run", "full-restore"]).success().says("nothing to do").says("nothing was changed");
 
+    // The claim alone is lost: its volume is still there, and gets it back.
+    lab.script(
+        r#"
+        let pv = kube::get("pvc", "postgres-test/data-postgres-test-0").spec.volumeName;
+        kube::patch("pv", pv, #{ spec: #{ persistentVolumeReclaimPolicy: "Retain" } });
+        kube::delete("pvc", "postgres-test/data-postgres-test-0", #{ wait: true, timeout: "60s" });
+        "#,
+    )
+    .success();
+    lab.lhrun(["run", "full-restore"]).success().says("1 of 1 volumes are back");
+
     // Without its application nobody can say what is in the volume, and that is not green.
     lab.lhrun(["run", "verify-restore"]).code(6).says("content");
     lab.script(r#"import "apps/postgres-test" as app; app::deploy();"#).success();

@@ -244,6 +244,52 @@ fn a_system_restore_that_cannot_end_is_stopped_and_repaired() {
     lab.full_restore(&[]).success().says("nothing to do").says("nothing was changed");
 }
 
+/// Only the claims are lost, and of one of them the volume was given away.
+#[test]
+fn claims_without_their_volumes_come_back_together_but_for_the_one_that_was_given_away() {
+    let lab = Lab::up();
+    lab.run(
+        r#"
+        deploy("shop", ["left", "kept", "given"]);
+        write("shop", ["left", "kept", "given"], "last state");
+        "#,
+    )
+    .success();
+    lab.lhrun(["run", "backup-now"]).success();
+    lab.run(
+        r#"
+        kube::delete("deployment", "shop/app", #{ wait: true });
+        for name in ["left", "kept", "given"] {
+            let pv = kube::get("pvc", `shop/${name}`).spec.volumeName;
+            kube::patch("pv", pv, #{ spec: #{ persistentVolumeReclaimPolicy: "Retain" } });
+            kube::delete("pvc", `shop/${name}`, #{ wait: true, timeout: "60s" });
+            if name == "given" { kube::patch("pv", pv, #{ spec: #{ claimRef: #{ name: "other", uid: () } } }); }
+        }
+        "#,
+    )
+    .success();
+    lab.full_restore(&[])
+        .code(5)
+        .says("2 of 3 volumes are back")
+        .says("not restored: shop/given")
+        .says("belongs to the claim shop/other");
+    lab.run(
+        r#"
+        let pv = kube::list("pv").filter(|p| p.spec.claimRef.name == "other")[0].metadata.name;
+        kube::patch("pv", pv, #{ spec: #{ claimRef: () } });
+        "#,
+    )
+    .success();
+    lab.full_restore(&[]).success().says("3 of 3 volumes are back");
+    lab.run(
+        r#"
+        start("shop", ["left", "kept", "given"]);
+        proven("shop", ["left", "kept", "given"], "last state");
+        "#,
+    )
+    .success();
+}
+
 /// A tool makes the claim before its data are back, an attached volume refuses the system restore, a claim had grown since its
 /// backup, and the backup comes from another release.
 #[test]

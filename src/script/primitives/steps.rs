@@ -128,7 +128,7 @@ fn call_each(ctx: &NativeCallContext, items: Array, limit: usize, work: &FnPtr) 
 }
 
 /// The values, or one error for all errors.
-fn collect(ctx: &NativeCallContext, results: Vec<Outcome>) -> RhaiResultOf<Array> {
+pub(super) fn collect(ctx: &NativeCallContext, results: Vec<Outcome>) -> RhaiResultOf<Array> {
     bridge::go_on(ctx)?;
     let count = results.len();
     let mut values = Array::with_capacity(count);

@@ -48,6 +48,11 @@ fn an_empty_cluster_is_described() {
         run(&host, "longhorn::bind_claim(#{volume: \"v\", claim: (), backup: \"b\", sources: #{}}).changed"),
         json!(false)
     );
+    assert_eq!(run(&host, "longhorn::bind_claims([])"), json!([]));
+    assert_eq!(run(&host, "longhorn::bind_claims([#{volume: \"v\", claim: ()}])[0].volume"), json!("v"));
+    let failures = "let seen = (); try { longhorn::bind_claims([#{volume: \"v\", claim: ()}, #{volume: \"w\", claim: \"app/w\"}]) } \
+        catch (e) { seen = [e.kind, e.errors[0].index, e.errors[0].kind, e.results[0].volume]; } seen";
+    assert_eq!(run(&host, failures), json!(["not-found", 1, "not-found", "v"]));
     let job = "#{name: \"daily\", task: \"backup\", cron: \"0 2 * * *\", groups: [\"default\"]}";
     let script = format!(
         "[longhorn::set_recurring_job({job}), longhorn::suspend_jobs(), longhorn::suspend_jobs([\"daily\"]), \
@@ -84,6 +89,9 @@ fn what_is_missing_or_misspelt_is_explained() {
         ("longhorn::bundle(\"none\")", Kind::NotFound, "no system backup \"none\""),
         ("longhorn::system_backup(\"sb\", #{policy: \"never\"})", Kind::Usage, "\"never\" is no policy"),
         ("longhorn::system_restore(\"none\")", Kind::NotFound, "none"),
+        ("longhorn::bind_claims([#{claim: \"app/data\"}])", Kind::Script, "the option `volume` is missing"),
+        ("longhorn::bind_claims([7])", Kind::Script, "item 0 is no map but i64"),
+        ("longhorn::bind_claims([#{volume: \"v\", claim: \"app/data\"}])", Kind::NotFound, "longhorn-system/v"),
         ("longhorn::create_pvc(#{volume: \"v\"})", Kind::Script, "the option `claim` is missing"),
         ("longhorn::create_pv(#{volume: \"v\", size: \"much\"})", Kind::Script, "`size` is no size: \"much\""),
         (
