@@ -12,6 +12,8 @@ use std::{
 use serde::Deserialize;
 use tempfile::TempDir;
 
+pub use crate::s3client::S3;
+
 /// The repository's runbooks.
 pub const RUNBOOKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks");
 
@@ -45,16 +47,6 @@ pub struct Access {
     pub kubeconfig: PathBuf,
     /// The bucket and its keys.
     pub s3: S3,
-}
-
-/// The S3 side of [`Access`].
-#[derive(Clone, Debug, Deserialize)]
-pub struct S3 {
-    pub endpoint: String,
-    pub region: String,
-    pub bucket: String,
-    pub access_key: String,
-    pub secret_key: String,
 }
 
 impl Place {

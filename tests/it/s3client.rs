@@ -4,9 +4,18 @@ use aws_sdk_s3::{
     Client,
     config::{BehaviorVersion, Builder, Config, Credentials, Region, RequestChecksumCalculation, retry::RetryConfig},
 };
+use serde::Deserialize;
 use tokio::runtime::Runtime;
 
-use crate::lab::S3;
+/// A bucket and its keys, as `lhrun sandbox up -o json` prints them.
+#[derive(Clone, Debug, Deserialize)]
+pub struct S3 {
+    pub endpoint: String,
+    pub region: String,
+    pub bucket: String,
+    pub access_key: String,
+    pub secret_key: String,
+}
 
 /// A client of the bucket's server.
 pub fn client(access: &S3) -> Client {

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use lhrun::objectstore::{Store, StoreConfig};
 
 use super::server::{Binaries, Server, free_ports};
-use crate::{lab::S3, s3client};
+use crate::s3client::{self, S3};
 
 const ACCESS_KEY: &str = "lhrun-test";
 const SECRET_KEY: &str = "lhrun-test-secret";
@@ -14,7 +14,8 @@ const SECRET_KEY: &str = "lhrun-test-secret";
 /// A running S3 server with an empty bucket.
 pub struct Bucket {
     pub access: S3,
-    _server: Server,
+    #[allow(dead_code, reason = "a benchmark asks for its process id")]
+    pub server: Server,
 }
 
 impl Bucket {
@@ -103,6 +104,6 @@ impl Bucket {
             secret_key: SECRET_KEY.to_owned(),
         };
         server.wait_until("able to make a bucket", || s3client::create_bucket(&access));
-        Self { access, _server: server }
+        Self { access, server }
     }
 }

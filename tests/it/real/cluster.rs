@@ -12,11 +12,14 @@ use std::{
 
 use lhrun::sandbox::{Guest, GuestOptions, S3Access};
 use nix::{sys::stat::Mode, unistd::mkfifo};
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{buckets::Bucket, control_plane::ControlPlane, server::Binaries};
+use super::{
+    buckets::Bucket,
+    control_plane::{ControlPlane, install_definitions},
+    server::Binaries,
+};
 use crate::{
     client::Client,
     lab::{Access, Place, S3},
@@ -184,30 +187,5 @@ fn access_of(s3: &S3) -> S3Access {
         bucket: s3.bucket.clone(),
         access_key: s3.access_key.clone(),
         secret_key: s3.secret_key.clone().into(),
-    }
-}
-
-/// Installs the custom resource definitions of a file and waits until the server serves them.
-pub fn install_definitions(client: &Client, file: &Path) {
-    let text = fs::read_to_string(file).expect("the definitions");
-    // Longhorn keeps them as a Helm template, for the sake of two labels and a namespace.
-    let text = text.replace("{{- include \"longhorn.labels\" . | nindent 4 }}", "");
-    let text = text.replace("{{ include \"release_namespace\" . }}", "longhorn-system");
-    let documents = text.split("\n---").filter(|document| document.contains("kind: CustomResourceDefinition"));
-    let collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    let mut names = Vec::new();
-    for document in documents {
-        let definition: Value = serde_saphyr::from_str(document).expect("YAML");
-        let name = definition["metadata"]["name"].as_str().expect("a name").to_owned();
-        let (code, answer) = client.post(collection, &definition);
-        assert_eq!(code, 201, "{name}: {answer:#}");
-        names.push(name);
-    }
-    assert!(names.len() > 20, "{} has only {names:?}", file.display());
-    for name in names {
-        client.wait(&format!("{collection}/{name}"), "established", |_, definition| {
-            let conditions = definition["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True")
-        });
     }
 }

@@ -67,6 +67,11 @@ impl ControlPlane {
 
     /// Starts all three on an empty etcd and waits until the controllers work.
     pub fn start(&mut self, binaries: &Binaries) {
+        self.start_with(binaries, &[]);
+    }
+
+    /// As [`ControlPlane::start`], with further arguments for the controllers.
+    pub fn start_with(&mut self, binaries: &Binaries, controllers_too: &[&str]) {
         assert!(self.servers.is_empty(), "it runs already");
         let [client_port, peer_port, api_port, controllers_port] = self.ports;
         let local = |port: u16| format!("http://127.0.0.1:{port}");
@@ -138,6 +143,7 @@ impl ControlPlane {
                 "--node-monitor-grace-period=24h",
                 "--cert-dir=certificates",
             ]);
+            command.args(controllers_too);
             for (flag, file) in [
                 ("service-account-private-key-file", "service-accounts.key"),
                 ("root-ca-file", "ca.crt"),
@@ -201,6 +207,31 @@ impl Drop for ControlPlane {
         while let Some(server) = self.servers.pop() {
             drop(server);
         }
+    }
+}
+
+/// Installs the custom resource definitions of a file and waits until the server serves them.
+pub fn install_definitions(client: &Client, file: &Path) {
+    let text = fs::read_to_string(file).expect("the definitions");
+    // Longhorn keeps them as a Helm template, for the sake of two labels and a namespace.
+    let text = text.replace("{{- include \"longhorn.labels\" . | nindent 4 }}", "");
+    let text = text.replace("{{ include \"release_namespace\" . }}", "longhorn-system");
+    let documents = text.split("\n---").filter(|document| document.contains("kind: CustomResourceDefinition"));
+    let collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let mut names = Vec::new();
+    for document in documents {
+        let definition: Value = serde_saphyr::from_str(document).expect("YAML");
+        let name = definition["metadata"]["name"].as_str().expect("a name").to_owned();
+        let (code, answer) = client.post(collection, &definition);
+        assert_eq!(code, 201, "{name}: {answer:#}");
+        names.push(name);
+    }
+    assert!(names.len() > 20, "{} has only {names:?}", file.display());
+    for name in names {
+        client.wait(&format!("{collection}/{name}"), "established", |_, definition| {
+            let conditions = definition["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True")
+        });
     }
 }
 

@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{cluster::install_definitions, control_plane::ControlPlane, server::Binaries};
+use super::{
+    control_plane::{ControlPlane, install_definitions},
+    server::Binaries,
+};
 use crate::{client::Client, lab::Lab};
 
 const LONGHORN: &str = "/apis/longhorn.io/v1beta2";

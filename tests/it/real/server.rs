@@ -33,6 +33,11 @@ impl Binaries {
             "{} holds no real servers: run `make real-servers`",
             folder.display()
         );
+        Self::of(folder)
+    }
+
+    /// Those in the folder that `tests/real/build` printed.
+    pub fn of(folder: PathBuf) -> Self {
         Self { folder }
     }
 
