@@ -25,6 +25,8 @@
 
 mod bare;
 mod child;
+#[path = "../common/mod.rs"]
+mod common;
 mod image;
 mod server;
 mod table;
@@ -35,6 +37,7 @@ use std::{
 };
 
 use child::Cost;
+use common::load::all_cpu_seconds;
 use server::Server;
 use table::{Round, Table};
 
@@ -113,10 +116,10 @@ fn measure(setup: &Setup) -> Result<(), String> {
     for round in 1..=setup.rounds {
         eprintln!("round {round} of {}", setup.rounds);
         let mut run = |name: &str, work: &dyn Fn() -> Result<Cost, String>| -> Result<(), String> {
-            let (server_before, all_before) = (server.cpu_seconds(), server::all_cpu_seconds());
+            let (server_before, all_before) = (server.cpu_seconds(), all_cpu_seconds());
             let cost = work()?;
             let server = server.cpu_seconds() - server_before;
-            let others = server::all_cpu_seconds() - all_before - server - cost.user_seconds - cost.system_seconds;
+            let others = all_cpu_seconds() - all_before - server - cost.user_seconds - cost.system_seconds;
             table.add(name, Round { cost, server, others });
             if round == 1 && name.contains("restore") && image::sha256(&target)? != sum {
                 return Err(format!("{name} did not restore what was backed up"));

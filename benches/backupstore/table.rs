@@ -1,6 +1,6 @@
 //! What was measured, as medians and as ratios.
 
-use crate::child::Cost;
+use crate::{child::Cost, common::rows::Rows};
 
 /// One measured run.
 pub struct Round {
@@ -26,34 +26,28 @@ impl Round {
 /// The rows by name, in the order they were first measured.
 pub struct Table {
     mapped: u64,
-    rows: Vec<(String, Vec<Round>)>,
+    rows: Rows<Round>,
 }
 
 impl Table {
     /// A table about a volume of that many mapped bytes.
     pub fn new(mapped: u64) -> Self {
-        Self { mapped, rows: Vec::new() }
+        Self { mapped, rows: Rows::new() }
     }
 
     /// Adds a run.
     pub fn add(&mut self, name: &str, round: Round) {
-        match self.rows.iter_mut().find(|(known, _)| known == name) {
-            Some((_, rounds)) => rounds.push(round),
-            None => self.rows.push((name.to_owned(), vec![round])),
-        }
+        self.rows.add(name, round);
     }
 
     fn median(&self, name: &str, figure: impl Fn(&Round) -> f64) -> Option<f64> {
-        let (_, rounds) = self.rows.iter().find(|(known, _)| known == name)?;
-        let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        Some(figures[figures.len() / 2])
+        self.rows.median(name, figure)
     }
 
     /// Prints both.
     pub fn print(&self) {
         println!("medians                        total s   data s  MiB/s  user s   sys s  server s  peak MiB  others");
-        for (name, _) in &self.rows {
+        for name in self.rows.names() {
             let of = |figure: &dyn Fn(&Round) -> f64| self.median(name, figure).unwrap_or(f64::NAN);
             let data = of(&|round| round.cost.data_seconds);
             println!(
