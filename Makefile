@@ -44,17 +44,19 @@ test-packages:
 		mariadbd=mariadb-server-core mariadb=mariadb-client-core redis-server=redis-server sqlite3=sqlite3
 	@command -v kubectl >/dev/null || echo "WARNING: kubectl is not installed: the kubectl transcript will NOT be run" >&2
 
-# The operator's own cluster. `KUBECONFIG`, lhrun.toml and the runbooks' parameters say which and how.
+# The operator's own cluster. `KUBECONFIG` and lhrun.toml say which and how: the parameters of the runbooks, such as
+# `strategy = "volumes"`, stand in its table [params]. With a built binary: make LHRUN=lhrun restore-cluster
 .PHONY: drill backup-cluster-state teardown-gate restore-cluster verify-cluster
 drill: ## Run the disaster drill on the cluster of lhrun.toml (destroys it; asks first)
 	$(LHRUN) runbooks/dr-drill.rhai
 backup-cluster-state: ## Back up every volume, export the cluster's state, and take a system backup
-	$(LHRUN) runbooks/backup-now.rhai
-	$(LHRUN) runbooks/export-state.rhai
-	$(LHRUN) runbooks/system-backup.rhai
+	@code=0; for runbook in backup-now export-state system-backup; do \
+		echo "$(LHRUN) runbooks/$$runbook.rhai"; \
+		$(LHRUN) runbooks/$$runbook.rhai || code=$$?; \
+	done; exit $$code
 teardown-gate: ## Refuse unless everything on the cluster can be brought back
 	$(LHRUN) runbooks/teardown-gate.rhai
-restore-cluster: ## Restore every volume into a fresh cluster
-	$(LHRUN) runbooks/full-restore.rhai
+restore-cluster: ## Restore every volume into a fresh cluster, with the help of the exported state if it is here
+	$(LHRUN) runbooks/full-restore.rhai $(if $(wildcard cluster-state),--set state=cluster-state)
 verify-cluster: ## Show that what was backed up is there
 	$(LHRUN) runbooks/verify-restore.rhai

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Backup, Inventory, backups::newest, fields, quantity};
 
@@ -73,6 +73,9 @@ pub struct ExpectedSet {
 /// How the labels begin that say which recurring jobs a volume has.
 const JOB_LABELS: [&str; 2] = ["recurring-job.longhorn.io/", "recurring-job-group.longhorn.io/"];
 
+/// Label of a backup that names the application's check, and annotation of a claim that does.
+const CHECK: &str = "lhrun.io/check";
+
 /// What the sources are called.
 const EXPORTED: &str = "exported";
 const BUNDLE: &str = "bundle";
@@ -101,12 +104,19 @@ pub fn expected(
         let expected = merge(volume, &sources, backups, as_of);
         let last = newest(backups, volume, None).and_then(Backup::data_moment);
         let gone = !listed.contains(volume) && bundle_at.zip(last).is_some_and(|(bundle, last)| last < bundle);
-        if gone {
-            let why = "the system backup, made after its last backup, does not know it";
-            set.retired.insert((*volume).to_string(), why.to_string());
+        // As one that was kept aside when its claim got another: there is nothing to bring back, and nobody to miss it.
+        let unused = expected.claim.is_none()
+            && expected.recorded_backup.is_none()
+            && !backups.iter().any(|backup| backup.volume == *volume);
+        let why = if gone {
+            "the system backup, made after its last backup, does not know it"
+        } else if unused {
+            "it had neither a claim nor a backup"
         } else {
             set.volumes.push(expected);
-        }
+            continue;
+        };
+        set.retired.insert((*volume).to_string(), why.to_string());
     }
     retire_replaced(&mut set);
     set.volumes.sort_by_key(|expected| (expected.claim.is_none(), expected.claim.clone(), expected.volume.clone()));
@@ -210,6 +220,7 @@ fn learn_from_backup(expected: &mut Expected, backup: &Backup, backups: &[Backup
     let sources = &mut expected.sources;
     let claim = info.as_ref().map(|info| format!("{}/{}", info.namespace, info.name));
     take(sources, BACKUP, "claim", &mut expected.claim, claim);
+    take(sources, BACKUP, "claim_object", &mut expected.claim_object, claim_with_check(backup, backups));
     take(sources, BACKUP, "pv", &mut expected.pv, info.and_then(|info| info.pv));
     take(sources, BACKUP, "size", &mut expected.size, Some(backup.volume_size).filter(|size| *size > 0));
     if expected.access_modes.is_empty()
@@ -225,6 +236,15 @@ fn learn_from_backup(expected: &mut Expected, backup: &Backup, backups: &[Backup
         ];
         sources.insert("access_modes".to_string(), BACKUP.to_string());
     }
+}
+
+/// All that is known of the claim itself when no other source has it: its application's check, as the backup recorded it, or
+/// an older one that does.
+fn claim_with_check(backup: &Backup, backups: &[Backup]) -> Option<Value> {
+    let of_volume = backups.iter().filter(|other| other.volume == backup.volume && other.labels.contains_key(CHECK));
+    let older = of_volume.max_by_key(|other| other.data_moment()).map(|other| &other.labels[CHECK]);
+    let check = backup.labels.get(CHECK).or(older)?;
+    Some(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"annotations": {CHECK: check}}}))
 }
 
 fn take<T>(sources: &mut BTreeMap<String, String>, source: &str, fact: &str, known: &mut Option<T>, told: Option<T>) {
@@ -268,8 +288,6 @@ fn retire_replaced(set: &mut ExpectedSet) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn backup(volume: &str, name: &str, at: &str, claim: Option<&str>) -> Backup {
@@ -380,6 +398,41 @@ mod tests {
         assert_eq!(names, ["new", "later"]);
         assert!(set.retired["gone"].contains("does not know it"));
         assert!(set.retired["old"].contains("now on the volume new"));
+    }
+
+    #[test]
+    fn a_volume_with_neither_claim_nor_backup_is_not_missed() {
+        let volume = json!({"apiVersion": "longhorn.io/v1beta2", "kind": "Volume", "metadata": {"name": "aside"}, "spec": {},
+            "status": {"lastBackup": "", "kubernetesStatus": {"namespace": "app", "pvcName": "data",
+                "lastPVCRefAt": "2026-11-20T00:00:00Z"}}});
+        let mut bundle = Inventory::of(&[volume]);
+        let set = expected(None, Some(&bundle), None, &[], None);
+        assert!(set.volumes.is_empty() && set.retired["aside"].contains("neither a claim nor a backup"), "{set:?}");
+        let backups = [backup("aside", "b", "2026-11-20T02:00:00Z", None)];
+        assert_eq!(expected(None, Some(&bundle), None, &backups, None).volumes.len(), 1);
+        // It had one, and that is lost: somebody will miss it.
+        bundle.volumes.get_mut("aside").unwrap()["status"]["lastBackup"] = "b".into();
+        assert_eq!(expected(None, Some(&bundle), None, &[], None).volumes.len(), 1);
+    }
+
+    #[test]
+    fn the_check_of_a_claim_that_no_source_has_comes_from_its_backups() {
+        let mut backups = [
+            backup("v", "b1", "2026-11-20T02:00:00Z", Some("app/data")),
+            backup("v", "b2", "2026-11-21T02:00:00Z", Some("app/data")),
+        ];
+        assert_eq!(expected(None, None, None, &backups, None).volumes[0].claim_object, None);
+        backups[0].labels.insert(CHECK.to_string(), "apps/files".to_string());
+        let check = |set: &ExpectedSet| {
+            let claim = set.volumes[0].claim_object.clone().unwrap();
+            fields::map(&claim, "/metadata/annotations").remove(CHECK)
+        };
+        assert_eq!(check(&expected(None, None, None, &backups, None)).as_deref(), Some("apps/files"));
+        backups[1].labels.insert(CHECK.to_string(), "apps/postgres".to_string());
+        assert_eq!(check(&expected(None, None, None, &backups, None)).as_deref(), Some("apps/postgres"));
+        // A claim that is known is as it is known.
+        let bundle = inventory("v", "app/data", "fast", "b2");
+        assert_eq!(check(&expected(None, Some(&bundle), None, &backups, None)), None);
     }
 
     #[test]

@@ -66,6 +66,11 @@ pub(super) fn name(object: &Value) -> &str {
     text(object, "/metadata/name")
 }
 
+/// Whether an object is being deleted: it is there until its finalizers are done, and must not be built upon.
+pub(super) fn is_going(object: &Value) -> bool {
+    some(object, "/metadata/deletionTimestamp").is_some()
+}
+
 /// A moment as Kubernetes writes it: whole seconds, UTC.
 pub(super) fn seconds(moment: Timestamp) -> String {
     moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -40,8 +40,9 @@ pub struct Held {
 }
 
 impl Longhorn {
-    /// Suspends the recurring jobs, scales the workloads of the expected claims to 0 and waits for the end of their
-    /// pods, and sets the reclaim policy of the expected volumes to Retain. Gives what had to be changed.
+    /// Suspends the recurring jobs, sets the reclaim policy of the expected volumes to Retain, and scales the workloads of the
+    /// expected claims to 0 and waits for the end of their pods, in this order: a claim that is being deleted goes with its
+    /// last pod, and takes its volume along unless the policy says otherwise. Gives what had to be changed.
     ///
     /// Errors: `timeout` naming pods that do not end.
     pub async fn hold(&self, expected: &[Expected]) -> Result<Held> {
@@ -50,7 +51,6 @@ impl Longhorn {
         for job in &jobs {
             self.cluster.annotate(&self.object(RECURRING_JOB, job)?, &json!({JOB: "true"})).await?;
         }
-        let workloads = self.hold_workloads(&claims).await?;
         let mut persistent_volumes = Vec::new();
         for pv in self.cluster.list("persistentvolumes", &ListOptions::everywhere()).await? {
             let is_expected = handle(&pv).is_some_and(|volume| expected.iter().any(|e| e.volume == volume));
@@ -58,6 +58,7 @@ impl Longhorn {
                 persistent_volumes.push(fields::name(&pv).to_string());
             }
         }
+        let workloads = self.hold_workloads(&claims).await?;
         Ok(Held { jobs, workloads, persistent_volumes })
     }
 

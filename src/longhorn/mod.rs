@@ -71,6 +71,9 @@ const SYSTEM_BACKUP: &str = "systembackups.longhorn.io";
 const SYSTEM_RESTORE: &str = "systemrestores.longhorn.io";
 const VOLUME: &str = "volumes.longhorn.io";
 
+/// Longest time until an object that is being deleted is gone.
+const GONE: Duration = Duration::from_mins(2);
+
 /// Version of all of Longhorn's kinds; served since Longhorn 1.3.
 const API_VERSION: &str = "longhorn.io/v1beta2";
 

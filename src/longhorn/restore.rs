@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    API_VERSION, BACKUP, BACKUP_VOLUME, Backup, ENGINE, Longhorn, OnProgress, Progress, VOLUME, Volume, fields,
+    API_VERSION, BACKUP, BACKUP_VOLUME, Backup, ENGINE, GONE, Longhorn, OnProgress, Progress, VOLUME, Volume, fields,
     outcome::{self, Outcome},
     rest,
 };
@@ -106,9 +106,10 @@ impl Longhorn {
         let of =
             fields::some(&object, "/spec/fromBackup").and_then(|url| BackupRef::decode(url).ok()).map(|(_, of)| of);
         let same = of.as_ref().is_some_and(|source| source.volume == backup.volume && source.backup == backup.name);
-        // What never got its data is of no use, whichever backup it was to be.
-        if outcome::has_failed(&object) && of.as_ref().is_some_and(|source| source.volume == backup.volume) {
-            let wait = Some(Duration::from_mins(2));
+        // What never got its data is of no use, whichever backup it was to be. What is being deleted has to be gone first.
+        let failed = outcome::has_failed(&object) && of.as_ref().is_some_and(|source| source.volume == backup.volume);
+        if failed || fields::is_going(&object) {
+            let wait = Some(GONE);
             self.cluster.delete(&reference, DeleteOptions { wait, ..DeleteOptions::default() }).await?;
             return Ok(Existing::Absent);
         }

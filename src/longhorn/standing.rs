@@ -109,12 +109,14 @@ impl Seen {
     }
 
     fn judge(&self, expected: &Expected) -> Judgement {
-        let Some(volume) = self.volumes.get(&expected.volume) else {
+        let found = self.volumes.get(&expected.volume);
+        let Some(volume) = found.filter(|volume| !fields::is_going(volume)) else {
+            let why = if found.is_some() { "the volume is being deleted" } else { "there is no such volume" };
             // Whoever holds the claim must be known before anything is restored beside it.
             return match (&expected.backup, self.taken(expected)) {
-                (None, _) => lost("there is no such volume, and no complete backup of it was found"),
+                (None, _) => lost(&format!("{why}, and no complete backup of it was found")),
                 (_, Some(taken)) => taken,
-                (Some(_), None) => (State::Missing, "there is no such volume".to_string(), String::new()),
+                (Some(_), None) => (State::Missing, why.to_string(), String::new()),
             };
         };
         let original = match content(expected, volume) {
@@ -137,6 +139,9 @@ impl Seen {
         let Some(key) = &expected.claim else { return in_place() };
         let unbound = |why: String| (State::Unbound, why, String::new());
         let Some(claim) = self.claims.get(key) else { return unbound(format!("the claim {key} is missing")) };
+        if fields::is_going(claim) {
+            return unbound(format!("the claim {key} is being deleted"));
+        }
         if let Some(taken) = self.taken(expected) {
             return taken;
         }
@@ -160,7 +165,8 @@ impl Seen {
     /// The claim when it is on another volume than the expected one.
     fn taken(&self, expected: &Expected) -> Option<Judgement> {
         let key = expected.claim.as_ref()?;
-        let name = fields::some(self.claims.get(key)?, "/spec/volumeName")?;
+        let claim = self.claims.get(key).filter(|claim| !fields::is_going(claim))?;
+        let name = fields::some(claim, "/spec/volumeName")?;
         let other = handle(self.persistent_volumes.get(name)?).filter(|volume| *volume != expected.volume)?;
         let made = self.volumes.get(other).map(Volume::read).map_or(String::new(), |volume| {
             let from = if volume.from_backup.is_empty() {
@@ -313,6 +319,25 @@ mod tests {
         assert_eq!(judge(&expected(), &volumes, &pvs, &[claim("p", "Lost")]).0, State::Differs);
         assert_eq!(judge(&expected(), &volumes, &[], &[]).0, State::Unbound);
         assert_eq!(judge(&expected(), &[], &[], &[]).0, State::Missing);
+    }
+
+    #[test]
+    fn what_is_being_deleted_is_not_in_place() {
+        let going = |mut object: Value| {
+            object["metadata"]["deletionTimestamp"] = LATER.into();
+            object
+        };
+        let (volumes, pvs) = ([volume("vol", "2026-11-01T00:00:00Z", "")], [pv("p", "vol")]);
+        let (state, reason) = judge(&expected(), &volumes, &pvs, &[going(claim("p", "Bound"))]);
+        assert_eq!((state, reason.as_str()), (State::Unbound, "the claim app/data is being deleted"));
+        let [volume] = volumes.map(going);
+        let (state, reason) = judge(&expected(), &[volume.clone()], &pvs, &[claim("p", "Bound")]);
+        assert_eq!((state, reason.as_str()), (State::Missing, "the volume is being deleted"));
+        let nothing = Expected { backup: None, taken: None, ..expected() };
+        assert_eq!(judge(&nothing, &[volume], &pvs, &[]).0, State::Lost);
+        // The claim of another volume makes room by itself.
+        let other = [pv("p", "other")];
+        assert_eq!(judge(&expected(), &[], &other, &[going(claim("p", "Bound"))]).0, State::Missing);
     }
 
     #[test]

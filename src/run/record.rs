@@ -161,9 +161,13 @@ impl Run {
         record.log.push(line);
     }
 
-    /// Notes a measured value; a second one of that name replaces the first.
+    /// Notes a measured value; a second one of that name replaces the first, and null takes it back.
     pub fn measure(&self, name: &str, value: Value) {
         let mut record = self.lock();
+        if value.is_null() {
+            record.values.retain(|measured| measured.name != name);
+            return;
+        }
         match record.values.iter_mut().find(|measured| measured.name == name) {
             Some(measured) => measured.value = value,
             None => record.values.push(Measured { name: name.to_owned(), value }),

@@ -45,6 +45,45 @@ fn an_interrupted_run_leaves_no_process_and_no_folder() {
 }
 
 #[test]
+fn an_interrupted_restore_of_a_claim_says_what_is_left_and_goes_on_when_it_is_repeated() {
+    let lab = Lab::up().with_files();
+    lab.runbook("backup-now", &[]).success();
+    let moments = [
+        "restore the data into a new volume",
+        "stop what uses the claim",
+        "give the claim the new volume",
+        "start what was stopped",
+    ];
+    for moment in moments {
+        lab.script("import \"lib/pods\" as pods; pods::shell(\"files-test/data\", \"echo other >$1/a\", [\"/data\"]);")
+            .success();
+        let parameters = ["claim=files-test/data", "again=true"];
+        let mut command = lhrun();
+        lab.reach(&mut command);
+        command.args(["run", "restore-volume", "--set", parameters[0], "--set", parameters[1]]);
+        let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("lhrun starts");
+        let mut lines = BufReader::new(run.stderr.take().expect("its talk")).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line == format!("▸ {moment}")), "the step {moment} is never begun");
+        interrupt(&run);
+        let rest: Vec<_> = lines.collect();
+        let output = run.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(130), "{moment}: {said}\n{}", rest.join("\n"));
+        assert!(said.contains("unfinished:") && said.contains("the same command goes on"), "{moment}: {said}");
+
+        lab.runbook("restore-volume", &parameters).success().never_says("undo").never_says("unfinished");
+        lab.script(
+            "import \"lib/pods\" as pods;
+             check::equal(\"content\", pods::shell(\"files-test/data\", \"cat $1/a\", [\"/data\"]), \"one\\n\");
+             for pv in kube::list(\"pv\") { check::equal(\"no note is left\", pv.metadata.annotations[\"lhrun.io/exchanged-claim\"], ()); }",
+        )
+        .success();
+    }
+    // One new volume for each restore: the repetition went on with that of the interrupted run.
+    lab.script("check::equal(\"volumes\", longhorn::volumes().len(), 5);").success();
+}
+
+#[test]
 fn a_second_sandbox_on_the_same_folder_or_port_is_refused() {
     let lab = Lab::up();
     let kept = lab.folder().join("kept");

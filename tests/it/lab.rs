@@ -68,12 +68,17 @@ impl Place {
     /// [`lhrun`](Self::lhrun) with any number of arguments.
     pub fn lhrun_with(&self, arguments: &[&str]) -> Said {
         let mut command = lhrun();
+        self.reach(&mut command);
+        command.args(arguments);
+        Said::of(command)
+    }
+
+    /// Has a command find this cluster and its bucket, as in an operator's shell.
+    pub fn reach(&self, command: &mut Command) {
         command
-            .args(arguments)
             .env("KUBECONFIG", &self.access.kubeconfig)
             .env("AWS_ACCESS_KEY_ID", &self.access.s3.access_key)
             .env("AWS_SECRET_ACCESS_KEY", &self.access.s3.secret_key);
-        Said::of(command)
     }
 
     /// A script of one's own against this cluster.
@@ -95,12 +100,8 @@ impl Place {
         for parameter in parameters {
             command.args(["--set", parameter]);
         }
-        command
-            .current_dir(self.folder())
-            .env("KUBECONFIG", &self.access.kubeconfig)
-            .env("AWS_ACCESS_KEY_ID", &self.access.s3.access_key)
-            .env("AWS_SECRET_ACCESS_KEY", &self.access.s3.secret_key)
-            .envs(variables.iter().copied());
+        self.reach(&mut command);
+        command.current_dir(self.folder()).envs(variables.iter().copied());
         Said::of(command)
     }
 
@@ -288,9 +289,14 @@ impl std::fmt::Display for Said {
 
 /// The binary under test, in an environment of its own: no cluster, bucket or history of the machine's user.
 pub fn lhrun() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lhrun"));
+    alone(env!("CARGO_BIN_EXE_lhrun"))
+}
+
+/// Any program in such an environment; a `make` in it knows nothing of one around it.
+pub fn alone(program: &str) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars() {
-        if name.starts_with("AWS_") || name.starts_with("KUBE") || name.starts_with("LHRUN") {
+        if ["AWS_", "KUBE", "LHRUN", "MAKE", "MFLAGS"].iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(name);
         }
     }

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod apps;
 mod architecture;
 mod backups;
 mod bucket;
 mod cli;
 mod client;
 mod damage;
+mod deleted;
 mod docs;
 mod drill;
 mod files;
@@ -16,6 +18,7 @@ mod interrupt;
 mod kubectl;
 mod lab;
 mod locks;
+mod mission;
 mod offsite;
 mod real;
 mod repl;
@@ -24,6 +27,7 @@ mod restore_image;
 mod runbooks;
 mod s3client;
 mod scenarios;
+mod site;
 mod traps;
 mod verify;
 mod volumes;

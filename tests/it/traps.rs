@@ -360,6 +360,15 @@ fn a_claim_that_was_made_anew_first_is_refused_and_replaced_on_request() {
     ))
     .success();
     lab.full_restore(&[]).success().says("nothing to do").says("nothing was changed");
+
+    // What was kept aside has no backup, and nobody asked for one; a claim without a backup is another matter.
+    lab.lhrun(["run", "system-backup"]).success().says(&format!("{squatter} has no claim and no backup"));
+    lab.full_restore(&[]).success().says("nothing to do");
+    lab.run(
+        r#"claim("shop", "young", "32Mi"); kube::wait("pvc", "shop/young", "jsonpath={.status.phase}=Bound", "30s");"#,
+    )
+    .success();
+    lab.lhrun(["run", "system-backup"]).code(3).says("it has no backup: a restore would bring it back empty");
 }
 
 /// What the cluster itself refuses or lacks: restores switched off, a target that never gets available, a webhook that cannot be

@@ -143,6 +143,28 @@ fn a_volume_is_restored_beside_or_in_place_and_a_failure_is_undone() {
 }
 
 #[test]
+fn a_claim_whose_pod_nobody_can_scale_down_is_refused_before_anything_is_restored() {
+    let lab = Lab::up().with_files();
+    lab.runbook("backup-now", &[]).success();
+    lab.script(
+        "kube::apply(#{apiVersion: \"v1\", kind: \"Pod\", metadata: #{name: \"alone\", namespace: \"files-test\"}, spec: #{
+             containers: [#{name: \"c\", image: \"busybox:1\", command: [\"sleep\", \"3600\"], volumeMounts: [#{name: \"data\", mountPath: \"/data\"}]}],
+             volumes: [#{name: \"data\", persistentVolumeClaim: #{claimName: \"data\"}}]}});
+         kube::wait(\"pod\", \"files-test/alone\", \"condition=Ready\", \"1m\");",
+    )
+    .success();
+    lab.runbook("restore-volume", &["claim=files-test/data", "again=true"])
+        .code(4)
+        .says("the pod files-test/alone uses files-test/data and belongs to no controller")
+        .says("nothing was changed");
+    lab.script(
+        "check::equal(\"volumes\", longhorn::volumes().len(), 1);
+         check::equal(\"replicas\", kube::get(\"deployment\", \"files-test/files-test\").spec.replicas, 1);",
+    )
+    .success();
+}
+
+#[test]
 fn a_volume_under_a_new_name_is_compared_with_the_backup_it_came_from() {
     let lab = Lab::up().with_files();
     lab.runbook("backup-now", &[]).success();

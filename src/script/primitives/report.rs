@@ -12,7 +12,7 @@ use crate::{
 
 #[export_module]
 pub mod api {
-    /// Reports a measured value; a later one of that name replaces it.
+    /// Reports a measured value; a later one of that name replaces it, and `()` takes it back.
     #[rhai_fn(return_raw)]
     pub fn value(ctx: NativeCallContext, name: &str, value: Dynamic) -> RhaiResultOf<()> {
         Host::of(&ctx).run().measure(name, convert::to_json(&value).or_throw(&ctx)?);
@@ -66,6 +66,7 @@ mod tests {
     fn values_and_tables_are_kept() {
         let (host, _) = fake::host(Settings::default());
         let script = "report::value(\"rows\", 5); report::value(\"rows\", 6); \
+                      report::value(\"x\", 1); report::value(\"x\", ()); \
                       report::table(\"t\", [#{b: 1, a: \"x\"}, #{c: true}]); \
                       report::table(\"u\", [\"b\", \"a\"], [#{b: 1, a: \"x\"}]);";
         engine::build(&host).run(script).unwrap();
