@@ -91,6 +91,11 @@ impl Cluster {
             Err(error) if error.kind() == Kind::NotFound => None,
             Err(error) => return Err(error.object(reference.to_string())),
         };
+        if kind.kind == "PersistentVolumeClaim"
+            && let Some(before) = &before
+        {
+            keep_claim(&mut wanted, before);
+        }
         let params = PatchParams {
             field_manager: Some(MANAGER.to_string()),
             force: options.force,
@@ -137,6 +142,15 @@ impl Cluster {
     }
 }
 
+/// What a claim's manifest leaves out stays: the server would take it for our wish to drop what a restore of ours has set, such
+/// as the name of the volume, and refuse, because of a claim's spec only the size may change.
+fn keep_claim(wanted: &mut Value, before: &Value) {
+    let Some(spec) = wanted.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    for (key, value) in before.get("spec").and_then(Value::as_object).into_iter().flatten() {
+        spec.entry(key).or_insert_with(|| value.clone());
+    }
+}
+
 /// What of an object an apply can change: neither its status nor the server's bookkeeping.
 fn content(mut object: Value) -> Value {
     if let Some(fields) = object.as_object_mut() {
@@ -155,6 +169,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_claim_keeps_the_volume_its_manifest_does_not_name() {
+        let before = json!({"spec": {"volumeName": "pvc-1", "storageClassName": "longhorn", "resources": {"requests": {"storage": "1Gi"}}}});
+        let mut wanted = json!({"spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "2Gi"}}}});
+        keep_claim(&mut wanted, &before);
+        let kept = json!({"spec": {"volumeName": "pvc-1", "storageClassName": "fast", "resources": {"requests": {"storage": "2Gi"}}}});
+        assert_eq!(wanted, kept, "what it names is its own affair");
+    }
 
     #[test]
     fn only_what_an_apply_can_change_counts() {

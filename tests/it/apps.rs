@@ -92,6 +92,11 @@ impl Claim {
         }
     }
 
+    /// How many checks a verification makes of it: four of the claim and its volume, the others of the data.
+    pub fn checks(&self) -> usize {
+        if self.kind == Kind::Files { 7 } else { 6 }
+    }
+
     /// What a verification says of it when its data are there.
     pub fn proof(&self) -> String {
         let Self { name, rows, .. } = self;

@@ -54,7 +54,7 @@ fn an_interrupted_restore_of_a_claim_says_what_is_left_and_goes_on_when_it_is_re
         "give the claim the new volume",
         "start what was stopped",
     ];
-    for moment in moments {
+    for (number, moment) in moments.into_iter().enumerate() {
         lab.script("import \"lib/pods\" as pods; pods::shell(\"files-test/data\", \"echo other >$1/a\", [\"/data\"]);")
             .success();
         let parameters = ["claim=files-test/data", "again=true"];
@@ -69,7 +69,11 @@ fn an_interrupted_restore_of_a_claim_says_what_is_left_and_goes_on_when_it_is_re
         let output = run.wait_with_output().expect("it ends");
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(130), "{moment}: {said}\n{}", rest.join("\n"));
-        assert!(said.contains("unfinished:") && said.contains("the same command goes on"), "{moment}: {said}");
+        // Stopped before it had made anything, it has nothing to say.
+        let count = lab.script("print(`volumes: ${longhorn::volumes().len()}`);").success().stdout();
+        let untouched = count.contains(&format!("volumes: {}\n", number + 1));
+        let told = said.contains("unfinished:") && said.contains("the same command goes on");
+        assert!(told || (untouched && number == 0), "{moment}: {count}{said}");
 
         lab.runbook("restore-volume", &parameters).success().never_says("undo").never_says("unfinished");
         lab.script(

@@ -17,6 +17,12 @@ fn proven<'a>(mut said: Said, claims: impl Iterator<Item = &'a Claim>) -> Said {
     said
 }
 
+/// What a verification of all claims says when that many checks have failed.
+fn passed(failed: usize) -> String {
+    let all: usize = claims().iter().map(Claim::checks).sum();
+    format!("{} of {all} checks passed", all - failed)
+}
+
 /// The site restored with that strategy, every volume proven, and left alone by a second restore.
 fn comes_back(strategy: &str, way: &str) -> Site {
     let site = Remains::of_the_site().rebuilt(&format!("strategy = \"{strategy}\""));
@@ -26,7 +32,7 @@ fn comes_back(strategy: &str, way: &str) -> Site {
     assert_eq!(restored, site.objects(), "a second restore changes nothing");
 
     site.deploy();
-    proven(site.make("verify-cluster").success().says("127 of 127 checks passed"), claims().iter());
+    proven(site.make("verify-cluster").success().says(&passed(0)), claims().iter());
     let running = site.objects();
     site.make("restore-cluster").success().says("nothing to do").says("nothing was changed");
     assert_eq!(running, site.objects(), "nor does it once the applications run");
@@ -89,7 +95,7 @@ fn twenty_volumes_come_back_one_by_one_and_what_is_changed_afterwards_is_noticed
         .says("✗ shop/data-db-1: rows in table app.public.orders")
         .says("✗ shop/data-db-1: checksum over table app.public.orders")
         .says("✗ photos/data-store-2: checksum over a sample of files")
-        .says("124 of 127 checks passed");
+        .says(&passed(3));
     let touched = ["shop/data-db-1", "photos/data-store-2"];
     proven(said, claims().iter().filter(|claim| !touched.contains(&claim.name.as_str())));
 }
