@@ -17,7 +17,7 @@ use nix::sys::{
 use crate::common::load::{all_cpu_seconds, cpu_seconds_of};
 
 /// Time between two looks at the memory.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// One measured run.
 #[derive(Clone, Debug, Default)]
@@ -41,10 +41,11 @@ pub fn of(mut command: Command, folder: &Path, servers: &[u32]) -> Result<Cost, 
     let file = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
     let twice = file.try_clone().map_err(|error| format!("{}: {error}", log.display()))?;
     command.stdin(Stdio::null()).stdout(twice).stderr(file);
+    let program = command.get_program().to_string_lossy().into_owned();
     let of_servers = || servers.iter().map(|pid| cpu_seconds_of(*pid)).sum::<f64>();
     let (children, all, theirs) = (children_cpu(), all_cpu_seconds(), of_servers());
     let begun = Instant::now();
-    let mut process = command.spawn().map_err(|error| format!("{command:?} cannot be run: {error}"))?;
+    let mut process = command.spawn().map_err(|error| format!("{program} cannot be run: {error}"))?;
     let root = process.id();
     let (ended, end) = mpsc::channel::<()>();
     let watcher = thread::spawn(move || {
@@ -68,7 +69,7 @@ pub fn of(mut command: Command, folder: &Path, servers: &[u32]) -> Result<Cost, 
             let said = fs::read_to_string(&log).unwrap_or_default();
             let lines: Vec<&str> = said.lines().collect();
             let tail = lines[lines.len().saturating_sub(8)..].join("\n");
-            Err(format!("{command:?} ended with {status:?}:\n{tail}"))
+            Err(format!("{program} ended with {status:?}:\n{tail}"))
         }
     }
 }

@@ -18,7 +18,7 @@
 //!
 //! The floor is what the binder may do by its own limits: 3 requests for each pair in the better order, 20 a second, 30 at
 //! once. CPU seconds and memory are those of the client with all processes it starts; memory is the greatest sum of their
-//! proportional sets, seen every 20 ms. Wall times drift with the machine's load, which stands beside them.
+//! proportional sets, seen every 50 ms. Wall times drift with the machine's load, which stands beside them.
 //!
 //! Ansible and Python's client are installed from PyPI into the user's cache (`install`). What is missing is named as
 //! `NOT MEASURED`. Nothing is asserted but that each client did what it was to do. Figures seen: see `docs/benchmarks.md`.

@@ -90,8 +90,8 @@ impl Longhorn {
     ) -> Result<(String, Change)> {
         let volume = self.volume(volume).await?;
         let name = wishes.pv_name(&volume.name);
-        let class = self.class_of(&volume, wishes).await?;
         let existing = self.cluster.find(&ObjectRef::new(PV, &name)?).await?;
+        let class = self.class_of(&volume, wishes, existing.as_ref()).await?;
         let was_there = existing.is_some();
         let changed = self.make_pv(existing, wishes, &volume, &class, claim, None).await?;
         Ok((name, Change::of(was_there, changed)))
@@ -102,11 +102,12 @@ impl Longhorn {
         let request = &self.placed(request);
         let volume = self.volume(&request.volume).await?;
         let pv = request.wishes.pv_name(&volume.name);
-        let class = self.class_of(&volume, &request.wishes).await?;
+        let there = self.cluster.find(&ObjectRef::new(PV, &pv)?).await?;
+        let class = self.class_of(&volume, &request.wishes, there.as_ref()).await?;
         let existing = self.cluster.find(&request.claim).await?;
         let was_there = existing.is_some();
         let (claim, changed) = self.make_claim(existing, request, &request.wishes, &volume, &class).await?;
-        if self.cluster.exists(&ObjectRef::new(PV, &pv)?).await? {
+        if there.is_some() {
             let requests = std::slice::from_ref(request);
             let observer = self.cluster.observe(&queries(requests)?).await?;
             let made = Made::of(volume, pv, &claim, changed);

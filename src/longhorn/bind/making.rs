@@ -55,10 +55,10 @@ impl Longhorn {
         }
         let asked = request.wishes.asked(&volume, &request.claim)?;
         let wishes = Wishes { size: Some(asked.min(volume.size)), ..request.wishes.clone() };
-        let class = self.class_of(&volume, &wishes).await?;
         if let Some(pv) = &pv {
             fits(pv, &volume.name, Some(&request.claim))?;
         }
+        let class = self.class_of(&volume, &wishes, pv.as_ref()).await?;
         let (claim, claim_changed) = self.make_claim(claim, request, &wishes, &volume, &class).await?;
         let uid = fields::some(&claim, "/metadata/uid");
         let pv_changed = self.make_pv(pv, &wishes, &volume, &class, Some(&request.claim), uid).await?;
@@ -76,8 +76,12 @@ impl Longhorn {
         Ok(pv.filter(|pv| handle(pv) == Some(volume)).map(|_| name))
     }
 
-    /// The class: a wish or a former object's, else the one recorded with the backups, else Longhorn's static one.
-    pub(super) async fn class_of(&self, volume: &Volume, wishes: &Wishes) -> Result<String> {
+    /// The class: that of the PersistentVolume if it is there, because with another no claim would bind; a wish or a former
+    /// object's; the one recorded with the backups; Longhorn's static one.
+    pub(super) async fn class_of(&self, volume: &Volume, wishes: &Wishes, pv: Option<&Value>) -> Result<String> {
+        if let Some(pv) = pv {
+            return Ok(fields::text(pv, "/spec/storageClassName").to_string());
+        }
         if let Some(class) = wishes.class() {
             return Ok(class);
         }

@@ -79,9 +79,11 @@ impl Lab {
                         None => phase(&cluster, CLAIM, &format!("app/{name}"), "Bound").await,
                     }
                 }
+                let uids: Vec<_> = observer.objects(0).filter_map(|claim| fields::owned(claim, "/metadata/uid")).collect();
                 let pvs: Vec<Value> = observer.objects(1).cloned().collect();
-                for pv in pvs.iter().filter(|pv| fields::some(pv, "/spec/claimRef/uid").is_some()) {
-                    if taken.insert(fields::name(pv).to_owned()) {
+                for pv in &pvs {
+                    let reserved = fields::owned(pv, "/spec/claimRef/uid").is_some_and(|uid| uids.contains(&uid));
+                    if reserved && taken.insert(fields::name(pv).to_owned()) {
                         phase(&cluster, PV, fields::name(pv), "Bound").await;
                     }
                 }
@@ -172,6 +174,25 @@ async fn what_cannot_be_bound_is_named_and_the_others_are_bound() {
     assert!(error(3).message().contains("the claim app/data-3 is Pending after 3 s, not bound to v-3"), "{}", error(3));
     assert_eq!(error(5).kind(), Kind::NotFound);
     assert!(error(5).message().contains("longhorn-system/v-5"), "{}", error(5));
+    binder.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_released_volume_that_is_there_tells_the_class() {
+    let lab = Lab::start(1).await;
+    let pv = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v-1"}, "spec": {
+        "capacity": {"storage": "32Mi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
+        "csi": {"driver": "driver.longhorn.io", "volumeHandle": "v-1"},
+        "claimRef": {"namespace": "app", "name": "data-1", "uid": "former"}}});
+    lab.apply(&pv).await;
+    phase(&lab.cluster, PV, "v-1", "Released").await;
+    let binder = lab.binder(&[]);
+    let mut request = requests(1, LIMIT).remove(0);
+    request.wishes.class = None;
+    let results = lab.bind(&[request]).await;
+    assert!(results[0].as_ref().is_ok_and(|bound| bound.changed), "{results:?}");
+    let claim = lab.claim(1).await;
+    assert_eq!(claim["spec"]["storageClassName"], "fast", "with another it would never be bound");
     binder.abort();
 }
 
