@@ -272,8 +272,9 @@ impl<'a> Binding<'a> {
             }
             (Step::Touched(Ok(marked)), State::Waiting(made)) => State::Waiting(Made { marked, ..made }),
             (Step::Ended(Ok(())), State::Ending(made)) => State::Done(Ok(bound(request, made))),
-            (Step::Made(Err(error)) | Step::Ended(Err(error)), _) => State::Done(Err(error)),
-            (Step::Touched(Err(error)), State::Waiting(_)) => State::Done(Err(error)),
+            (Step::Made(Err(error)) | Step::Ended(Err(error)), _) | (Step::Touched(Err(error)), State::Waiting(_)) => {
+                State::Done(Err(error))
+            }
             (_, state) => state,
         };
         job.touching = false;

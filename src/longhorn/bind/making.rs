@@ -112,20 +112,20 @@ impl Longhorn {
         class: &str,
     ) -> Result<(Value, bool)> {
         let claim = &request.claim;
-        let existing = match existing {
-            Some(existing) => existing,
-            None => {
-                let mut object = wishes.claim_object(volume, class, claim)?;
-                object["metadata"]["annotations"][TOUCH] = "pending".into();
-                let made = self.cluster.create_or_find(&object).await.map_err(|error| match error.kind() {
-                    Kind::NotFound => error
-                        .hint("create the namespace first: kube::apply(#{apiVersion: \"v1\", kind: \"Namespace\", …})"),
-                    _ => error,
-                })?;
-                match made {
-                    (object, true) => return Ok((object, true)),
-                    (object, false) => object,
+        let existing = if let Some(existing) = existing {
+            existing
+        } else {
+            let mut object = wishes.claim_object(volume, class, claim)?;
+            object["metadata"]["annotations"][TOUCH] = "pending".into();
+            let made = self.cluster.create_or_find(&object).await.map_err(|error| match error.kind() {
+                Kind::NotFound => {
+                    error.hint("create the namespace first: kube::apply(#{apiVersion: \"v1\", kind: \"Namespace\", …})")
                 }
+                _ => error,
+            })?;
+            match made {
+                (object, true) => return Ok((object, true)),
+                (object, false) => object,
             }
         };
         let pv = wishes.pv_name(&volume.name);

@@ -79,7 +79,8 @@ impl Lab {
                         None => phase(&cluster, CLAIM, &format!("app/{name}"), "Bound").await,
                     }
                 }
-                let uids: Vec<_> = observer.objects(0).filter_map(|claim| fields::owned(claim, "/metadata/uid")).collect();
+                let uids: Vec<_> =
+                    observer.objects(0).filter_map(|claim| fields::owned(claim, "/metadata/uid")).collect();
                 let pvs: Vec<Value> = observer.objects(1).cloned().collect();
                 for pv in &pvs {
                     let reserved = fields::owned(pv, "/spec/claimRef/uid").is_some_and(|uid| uids.contains(&uid));

@@ -103,7 +103,7 @@ pub mod api {
                 Wanted::Bind(request) => {
                     results.push(Ok(Dynamic::UNIT));
                     indices.push(index);
-                    requests.push(request);
+                    requests.push(*request);
                 }
             }
         }
@@ -154,7 +154,7 @@ fn noted(ctx: &NativeCallContext, change: Change, object: &str) -> String {
 /// What the options of `bind_claim` ask for; without a claim, nothing.
 enum Wanted {
     Nothing(Dynamic),
-    Bind(BindRequest),
+    Bind(Box<BindRequest>),
 }
 
 fn bind_request(of: &'static str, options: Map) -> Result<Wanted> {
@@ -178,7 +178,7 @@ fn bind_request(of: &'static str, options: Map) -> Result<Wanted> {
     let (volume, claim, wishes, limit) = bind_options(&mut options)?;
     options.finish()?;
     Ok(match claim {
-        Some(claim) => Wanted::Bind(BindRequest { volume, claim, wishes, limit }),
+        Some(claim) => Wanted::Bind(Box::new(BindRequest { volume, claim, wishes, limit })),
         None => Wanted::Nothing(data(&json!({"claim": null, "pv": null, "volume": volume, "changed": false}))?),
     })
 }
