@@ -6,7 +6,7 @@
 //! ```
 //!
 //! All on one real control plane (etcd, kube-apiserver, kube-controller-manager; `tests/real/build` makes them) and one real
-//! MinIO, on loopback, one after the other:
+//! `MinIO`, on loopback, one after the other:
 //!
 //! * making and binding pairs of a PersistentVolume and a claim, with the default limits of the controllers and without:
 //!   `lhrun` by `scripts/bind.rhai`, which does for each what a full restore does; `ansible-loop`, a playbook with a task
@@ -104,10 +104,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let measured = Setup::from(&arguments).and_then(|setup| {
         let (folder, binaries) = prepare()?;
-        let tables = [pairs::measure(&setup, &folder, &binaries), copying::measure(&setup, &folder, &binaries)];
-        for table in tables {
-            table?.into_iter().for_each(|table| table.print());
+        let mut tables = pairs::measure(&setup, &folder, &binaries);
+        match copying::measure(&setup, &folder, &binaries) {
+            Ok(copied) => tables.extend(copied),
+            Err(why) => not_measured("copying", &why),
         }
+        tables.iter().for_each(table::Table::print);
         Ok(())
     });
     match measured {

@@ -35,7 +35,7 @@ type Action<'a> = BoxFuture<'a, (usize, Step)>;
 
 /// What an action came to.
 enum Step {
-    Made(Result<Made>),
+    Made(Result<Box<Made>>),
     /// The mark was set or removed.
     Touched(Result<bool>),
     /// The last one of a claim.
@@ -142,7 +142,8 @@ impl<'a> Binding<'a> {
                 let volume = self.known.remove(&request.volume);
                 let claim = self.claim(index).cloned();
                 let pv = self.observer.find(PVS, None, &request.wishes.pv_name(&request.volume)).cloned();
-                let making = async move { (index, Step::Made(longhorn.make(request, volume, claim, pv).await)) };
+                let making =
+                    async move { (index, Step::Made(longhorn.make(request, volume, claim, pv).await.map(Box::new))) };
                 self.queue.push_back(Box::pin(making));
             }
         }
@@ -268,7 +269,7 @@ impl<'a> Binding<'a> {
         job.state = match (step, state) {
             (Step::Made(Ok(made)), _) => {
                 self.moved = Instant::now();
-                State::Waiting(made)
+                State::Waiting(*made)
             }
             (Step::Touched(Ok(marked)), State::Waiting(made)) => State::Waiting(Made { marked, ..made }),
             (Step::Ended(Ok(())), State::Ending(made)) => State::Done(Ok(bound(request, made))),
