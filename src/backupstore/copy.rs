@@ -6,6 +6,7 @@
 
 mod moving;
 mod prune;
+mod tally;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,6 +18,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub use self::tally::Tally;
 use self::moving::{Mover, Outcome};
 use super::{
     Catalog, Progress,
@@ -44,6 +46,12 @@ pub struct CopyOptions {
     pub at_once: usize,
     /// Whether to delete from the copy what the store no longer has.
     pub prune: bool,
+    /// Whether that goes for the last backup of a volume, for volumes that are gone from the store, and for backing images.
+    pub prune_volumes: bool,
+    /// Keys of objects that are not to be taken as they are in the copy, because verifying found them damaged.
+    pub replace: HashSet<String>,
+    /// Counts while it goes on.
+    pub tally: Tally,
     /// How long the lock settles that keeps others away from a volume of the copy while it is pruned.
     pub settle: Duration,
     /// Told the bytes moved, and those to move as far as is known.
@@ -52,7 +60,16 @@ pub struct CopyOptions {
 
 impl Default for CopyOptions {
     fn default() -> Self {
-        Self { bytes_per_second: None, at_once: 8, prune: false, settle: lock::SETTLE, progress: None }
+        Self {
+            bytes_per_second: None,
+            at_once: 8,
+            prune: false,
+            prune_volumes: false,
+            replace: HashSet::new(),
+            tally: Tally::default(),
+            settle: lock::SETTLE,
+            progress: None,
+        }
     }
 }
 
@@ -76,6 +93,10 @@ pub struct Copied {
     pub skipped: u64,
     /// Objects deleted from the copy.
     pub pruned: u64,
+    /// The backups, volumes, images and system backups that went with them, the first thousand.
+    pub removed: Vec<String>,
+    /// What was not pruned because [`CopyOptions::prune_volumes`] was not set, the first thousand.
+    pub kept: Vec<String>,
     /// Objects that should have been moved and were not.
     pub failed: u64,
     /// Those, the first thousand.
@@ -115,12 +136,18 @@ impl Copied {
 /// copied is named in the answer and keeps nothing else from being copied.
 ///
 /// With [`CopyOptions::prune`], what the store no longer has is deleted from the copy afterwards, configurations before
-/// blocks. What the copy's own users added since is kept, and a refused deletion is noted.
+/// blocks. What the copy's own users added since is kept, and a refused deletion is noted. A store that was begun anew
+/// lacks nearly everything, so the last backup of a volume goes only with [`CopyOptions::prune_volumes`].
 ///
 /// # Errors
-/// `not-found` when the store holds nothing to copy, which is more likely a wrong path than a wish. Else the store or the
-/// place could not be used; what was copied so far stays, and copying again goes on from there.
+/// `usage` when both are the same place; `not-found` when the store holds nothing to copy, which is more likely a wrong
+/// path than a wish. Else the store or the place could not be used; what was copied so far stays, and copying again goes
+/// on from there.
 pub async fn copy(from: &Store, to: &Store, options: CopyOptions) -> Result<Copied> {
+    if from.is_same_place(to) {
+        let text = format!("{} is the place that is to be copied, not a second one", to.describe());
+        return Err(Error::new(Kind::Usage, text).hint("name another server, bucket or path for the copy"));
+    }
     let catalog = Catalog::new(from.clone());
     let volumes = catalog.volume_names().await?;
     let images = catalog.backing_image_names().await?;
@@ -132,7 +159,7 @@ pub async fn copy(from: &Store, to: &Store, options: CopyOptions) -> Result<Copi
     let mut copier = Copier {
         catalog,
         to: to.clone(),
-        mover: Mover::new(from.clone(), to.clone(), options.bytes_per_second, options.progress),
+        mover: Mover::new(from.clone(), to.clone(), &options),
         at_once: options.at_once.max(1),
         done: Copied::default(),
         newest: Newest::default(),
@@ -146,7 +173,7 @@ pub async fn copy(from: &Store, to: &Store, options: CopyOptions) -> Result<Copi
         copier.system_backup(&system.version, &system.name).await?;
     }
     if options.prune {
-        prune::prune(&copier.catalog, to, &copier.newest, options.settle, &mut copier.done).await?;
+        prune::prune(&copier.catalog, to, &copier.newest, &options, &mut copier.done).await?;
     }
     Ok(copier.done)
 }
@@ -310,7 +337,8 @@ impl Copier {
             for object in page.objects {
                 let Some(checksum) = pool.checksum(&object.key) else { continue };
                 let Some(length) = needed.remove(&checksum) else { continue };
-                if there.get(&checksum) == Some(&object.size) && object.size > 0 {
+                let is_there = there.get(&checksum) == Some(&object.size) && object.size > 0;
+                if is_there && !self.mover.replaces(&object.key) {
                     self.done.skipped += 1;
                 } else {
                     wanted.push(Wanted { checksum, length, size: object.size });
@@ -318,7 +346,8 @@ impl Copier {
             }
         }
         for checksum in needed.into_keys() {
-            if there.get(&checksum).is_some_and(|size| *size > 0) {
+            let is_there = there.get(&checksum).is_some_and(|size| *size > 0);
+            if is_there && !self.mover.replaces(&pool.key(&checksum)) {
                 // Lost in the store, and still in the copy: whoever needs it can be restored from there.
                 self.done.fail(pool.key(&checksum), "it is missing, but the copy has it".into());
             } else {

@@ -104,6 +104,16 @@ impl Store {
         }
     }
 
+    /// Whether both are the same bucket and prefix of the same address, or the same folder. A server that is reached under
+    /// two names is not known to be one.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (&self.backend, &other.backend) {
+            (Backend::S3(one), Backend::S3(other)) => one.place() == other.place(),
+            (Backend::Folder(one), Backend::Folder(other)) => one.describe() == other.describe(),
+            _ => false,
+        }
+    }
+
     /// Everything below the prefix, in key order. Memory grows with the number of objects; see [`Store::list_pages`].
     pub async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
         let mut pages = self.list_pages(prefix, Depth::All);

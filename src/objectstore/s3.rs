@@ -138,6 +138,12 @@ impl Bucket {
         self.inner.endpoint.clone().unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", self.inner.region))
     }
 
+    /// Server, bucket and prefix. The region does not tell servers apart that are not AWS.
+    pub(super) fn place(&self) -> (String, &str, &str) {
+        let server = self.endpoint().trim_end_matches('/').to_ascii_lowercase();
+        (server, &self.inner.name, &self.inner.prefix)
+    }
+
     pub(super) fn key_id(&self) -> &str {
         &self.inner.key_id
     }

@@ -1,6 +1,7 @@
 //! Moving one object from a store to its copy.
 
 use std::{
+    collections::HashSet,
     num::NonZeroU64,
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::{CopyOptions, Tally};
 use crate::{
     Error, Kind, Result,
     backupstore::{
@@ -48,25 +50,42 @@ pub(super) struct Mover {
     workers: Workers,
     pace: Option<Arc<Pace>>,
     progress: Option<Progress>,
-    /// Bytes done and expected.
-    bytes: Arc<(AtomicU64, AtomicU64)>,
+    tally: Tally,
+    /// Bytes to be moved.
+    expected: Arc<AtomicU64>,
+    /// Keys of what is not to be taken as it is in the copy.
+    replace: Arc<HashSet<String>>,
 }
 
 impl Mover {
-    pub(super) fn new(from: Store, to: Store, rate: Option<NonZeroU64>, progress: Option<Progress>) -> Self {
-        let pace = rate.map(|rate| Arc::new(Pace { rate, free: Mutex::new(Instant::now()) }));
-        Self { from, to, workers: Workers::new(), pace, progress, bytes: Arc::default() }
+    pub(super) fn new(from: Store, to: Store, options: &CopyOptions) -> Self {
+        let pace = |rate| Arc::new(Pace { rate, free: Mutex::new(Instant::now()) });
+        Self {
+            from,
+            to,
+            workers: Workers::new(),
+            pace: options.bytes_per_second.map(pace),
+            progress: options.progress.clone(),
+            tally: options.tally.clone(),
+            expected: Arc::default(),
+            replace: Arc::new(options.replace.clone()),
+        }
+    }
+
+    /// Whether that object is to be replaced, though the copy has one of its size.
+    pub(super) fn replaces(&self, key: &str) -> bool {
+        self.replace.contains(key)
     }
 
     /// So many bytes are to be moved in addition.
     pub(super) fn expect(&self, bytes: u64) {
-        self.bytes.1.fetch_add(bytes, Relaxed);
+        self.expected.fetch_add(bytes, Relaxed);
     }
 
     fn moved(&self, bytes: u64) {
-        let done = self.bytes.0.fetch_add(bytes, Relaxed) + bytes;
+        let done = self.tally.add(bytes);
         if let Some(progress) = &self.progress {
-            progress.report(done, self.bytes.1.load(Relaxed).max(done));
+            progress.report(done, self.expected.load(Relaxed).max(done));
         }
     }
 
@@ -152,6 +171,9 @@ impl Mover {
 
     /// Whether the copy has an object of the same size.
     pub(super) async fn has_same_size(&self, key: &str) -> Result<bool> {
+        if self.replaces(key) {
+            return Ok(false);
+        }
         let (here, there) = tokio::try_join!(self.from.head(key), self.to.head(key))?;
         Ok(here.is_some_and(|here| there.is_some_and(|there| here.size == there.size)))
     }

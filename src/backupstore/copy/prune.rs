@@ -4,13 +4,16 @@
 //! not copied from it: somebody uses the copy as a store of its own, and that is kept. A block goes when no configuration
 //! left in the copy lists it and the store does not have it either. What is locked is left alone: a mark of deletion would
 //! hide it and free nothing.
+//!
+//! A store that was begun anew looks like one whose volumes were deleted. So the last backup of a volume, a whole volume
+//! and the images volumes may lie over go only when that was asked for as such.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use futures::TryStreamExt;
 use jiff::Timestamp;
 
-use super::{Copied, Newest, moving::is_refusal, sizes};
+use super::{Copied, CopyOptions, Newest, TOLD, moving::is_refusal, sizes};
 use crate::{
     Kind, Result,
     backupstore::{
@@ -18,10 +21,10 @@ use crate::{
         block::Checksum,
         catalog::SystemBackupEntry,
         config::LockType,
-        family::{Family, State},
+        family::{Entry, Family, State},
         layout::{self, VolumeKeys},
         lock::Lock,
-        system,
+        rfc3339, system, view,
     },
     objectstore::{Depth, Store},
 };
@@ -30,7 +33,7 @@ pub(super) async fn prune(
     from: &Catalog,
     to: &Store,
     newest: &Newest,
-    settle: Duration,
+    options: &CopyOptions,
     done: &mut Copied,
 ) -> Result<()> {
     let copy = Catalog::new(to.clone());
@@ -44,7 +47,7 @@ pub(super) async fn prune(
         }
         Err(error) => return Err(error),
     };
-    let pruner = Pruner { from, copy: &copy, to, settle, locks };
+    let pruner = Pruner { from, copy: &copy, to, options, locks };
     for volume in copy.volume_names().await? {
         let keys = VolumeKeys::new(&volume)?;
         let Some(newest) = newest.backup else {
@@ -65,17 +68,25 @@ struct Pruner<'a> {
     from: &'a Catalog,
     copy: &'a Catalog,
     to: &'a Store,
-    settle: Duration,
+    options: &'a CopyOptions,
     /// The time there, in a copy with object lock.
     locks: Option<Timestamp>,
+}
+
+/// A configuration that the store no longer has.
+struct Old {
+    entry: Entry,
+    /// When it was begun, if it can be restored.
+    complete: Option<Option<Timestamp>>,
 }
 
 impl Pruner<'_> {
     async fn family(&self, family: &Family, newest: Timestamp, done: &mut Copied) -> Result<()> {
         let kept: HashSet<String> = family.entries(self.from).await?.into_iter().map(|entry| entry.key).collect();
-        let mut old = Vec::new();
+        let (mut old, mut left) = (Vec::new(), Vec::new());
         for entry in family.entries(self.copy).await? {
             if kept.contains(&entry.key) {
+                left.push(entry);
                 continue;
             }
             let Some(member) = family.load(self.copy, &entry).await? else { continue };
@@ -84,8 +95,12 @@ impl Pruner<'_> {
                 done.note(format!("{told} is not pruned: it is being made in the copy itself, or was left by a crash"));
             } else if member.begun.is_some_and(|begun| begun > newest) {
                 done.note(format!("{told} is not pruned: it is younger than all the store has"));
+                left.push(entry);
             } else if self.may_delete(&entry.key, done).await? {
-                old.push(entry.key);
+                let complete = matches!(member.state, State::Complete).then_some(member.begun);
+                old.push(Old { entry, complete });
+            } else {
+                left.push(entry);
             }
         }
         let is_gone = match family {
@@ -95,10 +110,13 @@ impl Pruner<'_> {
             }
             Family::Images => false,
         };
+        if !self.options.prune_volumes && self.is_kept(family, &mut old, &left, is_gone, done).await? {
+            return Ok(());
+        }
         if old.is_empty() && !is_gone {
             return Ok(());
         }
-        let lock = match Lock::acquire(self.to, &family.locks(), LockType::Delete, self.settle).await {
+        let lock = match Lock::acquire(self.to, &family.locks(), LockType::Delete, self.options.settle).await {
             Err(error) if is_refusal(&error) => {
                 done.note(format!("the copy is not pruned there: {error}"));
                 return Ok(());
@@ -110,9 +128,56 @@ impl Pruner<'_> {
         outcome
     }
 
-    async fn locked(&self, family: &Family, old: Vec<String>, is_gone: bool, done: &mut Copied) -> Result<()> {
-        for key in &old {
-            self.delete(key, done).await?;
+    /// Whether all of it is kept, as it may be the last there is. Takes the last backup of a volume out of what goes.
+    async fn is_kept(
+        &self,
+        family: &Family,
+        old: &mut Vec<Old>,
+        left: &[Entry],
+        is_gone: bool,
+        done: &mut Copied,
+    ) -> Result<bool> {
+        let Family::Volume(keys) = family else {
+            let names = old.iter().map(|old| family.told(&old.entry));
+            names.for_each(|name| tell(&mut done.kept, name));
+            return Ok(true);
+        };
+        if is_gone && old.len() + left.len() > 0 {
+            let newest = old.iter().filter_map(|old| old.complete).max().flatten();
+            let newest = newest.map(|begun| format!(", the newest of {}", rfc3339(begun))).unwrap_or_default();
+            let text = format!("{}: {} backups{newest}", self.called(keys).await, old.len() + left.len());
+            tell(&mut done.kept, text);
+            return Ok(true);
+        }
+        for entry in left {
+            let member = family.load(self.copy, entry).await?;
+            if member.is_some_and(|member| matches!(member.state, State::Complete)) {
+                return Ok(false);
+            }
+        }
+        let last = old.iter().enumerate().filter_map(|(i, old)| Some((old.complete?, i))).max();
+        if let Some((begun, i)) = last {
+            let told = family.told(&old.remove(i).entry);
+            let begun = begun.map(|begun| format!(", of {}", rfc3339(begun))).unwrap_or_default();
+            tell(&mut done.kept, format!("{told}{begun}: the last one of {}", self.called(keys).await));
+        }
+        Ok(false)
+    }
+
+    /// The volume with the claim it was of.
+    async fn called(&self, keys: &VolumeKeys) -> String {
+        let config = self.copy.volume(keys.name()).await.ok();
+        match config.and_then(|config| view::claim(&config.labels)) {
+            Some(claim) => format!("volume {} of the claim {claim}", keys.name()),
+            None => format!("volume {}", keys.name()),
+        }
+    }
+
+    async fn locked(&self, family: &Family, old: Vec<Old>, is_gone: bool, done: &mut Copied) -> Result<()> {
+        for Old { entry, .. } in &old {
+            if self.delete(&entry.key, done).await? {
+                tell(&mut done.removed, family.told(entry));
+            }
         }
         let mut used = HashSet::new();
         let left = family.entries(self.copy).await?;
@@ -132,8 +197,9 @@ impl Pruner<'_> {
         self.blocks(family, &used, done).await?;
         match family {
             Family::Volume(keys) if is_gone && left.is_empty() => {
-                if self.to.head(&keys.config()).await?.is_some() {
-                    self.delete(&keys.config(), done).await?;
+                let called = self.called(keys).await;
+                if self.to.head(&keys.config()).await?.is_some() && self.delete(&keys.config(), done).await? {
+                    tell(&mut done.removed, called);
                 }
                 Ok(())
             }
@@ -172,10 +238,15 @@ impl Pruner<'_> {
                 continue;
             }
             let folder = layout::system_backup(&entry.version, &entry.name)?;
+            let mut is_gone = true;
             for key in [folder.clone() + system::CONFIG, folder + system::ARCHIVE] {
                 if self.to.head(&key).await?.is_some() && !self.delete(&key, done).await? {
+                    is_gone = false;
                     break;
                 }
+            }
+            if is_gone {
+                tell(&mut done.removed, format!("system backup {}", entry.name));
             }
         }
         Ok(())
@@ -189,6 +260,7 @@ impl Pruner<'_> {
         match self.to.delete(key).await {
             Ok(()) => {
                 done.pruned += 1;
+                self.options.tally.remove();
                 Ok(true)
             }
             Err(error) if is_refusal(&error) => {
@@ -214,5 +286,11 @@ impl Pruner<'_> {
             }
             found => found.map(|_| true),
         }
+    }
+}
+
+fn tell(names: &mut Vec<String>, name: String) {
+    if names.len() < TOLD {
+        names.push(name);
     }
 }

@@ -34,6 +34,10 @@ fn pruning() -> CopyOptions {
     CopyOptions { prune: true, ..quick() }
 }
 
+fn all_of_it() -> CopyOptions {
+    CopyOptions { prune_volumes: true, ..pruning() }
+}
+
 /// Every object of Longhorn's in the store with its content.
 async fn content(store: &Store) -> Vec<(String, bytes::Bytes)> {
     let mut found = Vec::new();
@@ -265,9 +269,121 @@ async fn only_what_the_store_no_longer_has_is_pruned_and_only_on_request() {
     assert_eq!(kept.pruned, 0);
     assert_eq!(content(&to).await.len(), before.len() + 1);
     let pruned = copy(&from, &to, pruning()).await.unwrap();
-    assert_eq!((pruned.pruned, pruned.copied, pruned.failed), (6, 0, 0), "{pruned:?}");
+    assert_eq!((pruned.pruned, pruned.copied, pruned.failed), (4, 0, 0), "{pruned:?}");
+    assert_eq!(pruned.removed, [format!("volume {VOLUME}, backup {}", BACKUPS[0]), "system backup older".into()]);
+    assert_eq!(pruned.kept.len(), 1, "{:?}", pruned.kept);
+    assert!(
+        pruned.kept[0].starts_with("volume pvc-empty") && pruned.kept[0].contains("1 backups"),
+        "{:?}",
+        pruned.kept
+    );
+    let pruned = copy(&from, &to, all_of_it()).await.unwrap();
+    assert_eq!((pruned.pruned, pruned.kept), (2, vec![]));
+    assert!(pruned.removed[1].starts_with("volume pvc-empty"), "{:?}", pruned.removed);
     assert_eq!(content(&to).await, content(&from).await);
-    assert_eq!(copy(&from, &to, pruning()).await.unwrap().pruned, 0);
+    assert_eq!(copy(&from, &to, all_of_it()).await.unwrap().pruned, 0);
+}
+
+#[tokio::test]
+async fn a_store_that_was_begun_anew_takes_no_volume_out_of_the_copy() {
+    let (source, place) = (testing::copy_of_fixtures(), testing::copy_of_fixtures());
+    let (from, to) = (source.store(), place.store());
+    let before = content(&to).await;
+    add(&from, "b-new", "2099-01-01T00:00:00Z").await;
+    for volume in ["pvc-backed", "pvc-empty"] {
+        delete::volume(&from, volume, Duration::ZERO).await.unwrap();
+    }
+    for image in Catalog::new(from.clone()).backing_image_names().await.unwrap() {
+        let key = layout::backing_image_config(&image).unwrap();
+        let text = String::from_utf8(from.get(&key).await.unwrap().to_vec()).unwrap();
+        from.put(&layout::backing_image_config("other").unwrap(), text.replace(&image, "other").into()).await.unwrap();
+        from.delete(&key).await.unwrap();
+    }
+    let copied = copy(&from, &to, pruning()).await.unwrap();
+    assert_eq!((copied.pruned, copied.removed.len()), (0, 0), "{copied:?}");
+    for said in ["volume pvc-backed", "volume pvc-empty", "backing image base8"] {
+        assert!(copied.kept.iter().any(|kept| kept.starts_with(said)), "{said}: {:?}", copied.kept);
+    }
+    let after = content(&to).await;
+    let config = keys().config();
+    assert!(before.iter().all(|object| object.0 == config || after.contains(object)), "all that was there is there");
+    lacks_nothing(&to).await;
+    let copied = copy(&from, &to, all_of_it()).await.unwrap();
+    assert_eq!(copied.kept, Vec::<String>::new());
+    assert_eq!(Catalog::new(to.clone()).volume_names().await.unwrap(), [VOLUME]);
+}
+
+#[tokio::test]
+async fn the_last_backup_of_a_volume_is_kept_until_that_is_asked_for() {
+    let (source, place) = (testing::copy_of_fixtures(), testing::scratch());
+    let (from, to) = (source.store(), place.store());
+    copy(&from, &to, quick()).await.unwrap();
+    let catalog = Catalog::new(from.clone());
+    // So that the store has something younger than what goes.
+    let young = catalog.backup_names("pvc-empty").await.unwrap().remove(0);
+    let key = VolumeKeys::new("pvc-empty").unwrap().backup(&young).unwrap();
+    let config = catalog.backup("pvc-empty", &young).await.unwrap();
+    let text = String::from_utf8(from.get(&key).await.unwrap().to_vec()).unwrap();
+    from.put(&key, text.replace(&config.snapshot_created_at, "2099-01-01T00:00:00Z").into()).await.unwrap();
+    for name in BACKUPS {
+        from.delete(&keys().backup(name).unwrap()).await.unwrap();
+    }
+    let copied = copy(&from, &to, pruning()).await.unwrap();
+    assert_eq!(copied.removed.len(), 2, "{copied:?}");
+    assert_eq!(copied.kept.len(), 1, "{copied:?}");
+    assert!(
+        copied.kept[0].contains(BACKUPS[2]) && copied.kept[0].contains("2026-11-22T18:38:57Z"),
+        "{:?}",
+        copied.kept
+    );
+    assert_eq!(Catalog::new(to.clone()).backup_names(VOLUME).await.unwrap(), BACKUPS[2..]);
+    lacks_nothing(&to).await;
+    let copied = copy(&from, &to, all_of_it()).await.unwrap();
+    assert_eq!((copied.removed.len(), copied.kept.len()), (1, 0), "{copied:?}");
+    assert!(Catalog::new(to).backup_names(VOLUME).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_copy_onto_itself_is_refused() {
+    let place = testing::copy_of_fixtures();
+    let error = copy(&place.store(), &place.store(), quick()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Usage);
+    assert!(error.to_string().contains("not a second one"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_damaged_in_the_copy_is_replaced_on_request_by_what_is_whole() {
+    let (source, place) = (testing::copy_of_fixtures(), testing::scratch());
+    let (from, to) = (source.store(), place.store());
+    copy(&from, &to, quick()).await.unwrap();
+    let config = Catalog::new(from.clone()).backup(VOLUME, BACKUPS[0]).await.unwrap();
+    let key = keys().blocks().key(&config.blocks.as_slice()[0].checksum);
+    let right = from.get(&key).await.unwrap();
+    let mut wrong = right.to_vec();
+    wrong[50] ^= 1;
+    to.put(&key, wrong.clone().into()).await.unwrap();
+    let healing = || CopyOptions { replace: HashSet::from([key.clone()]), ..quick() };
+    assert_eq!(copy(&from, &to, quick()).await.unwrap().copied, 0, "its size is right");
+    // What is damaged in both places is left as it is.
+    from.put(&key, wrong.into()).await.unwrap();
+    let copied = copy(&from, &to, healing()).await.unwrap();
+    assert_eq!((copied.copied, copied.problems[0].key.as_str()), (0, key.as_str()), "{copied:?}");
+    from.put(&key, right).await.unwrap();
+    assert_eq!(copy(&from, &to, healing()).await.unwrap().copied, 1);
+    assert_eq!(content(&to).await, content(&from).await);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_cut_short_has_counted_what_it_did() {
+    let (from, place) = (testing::fixtures(), testing::scratch());
+    let tally = Tally::default();
+    let options = CopyOptions { bytes_per_second: NonZeroU64::new(1), tally: tally.clone(), ..quick() };
+    let cut = tokio::time::timeout(Duration::from_secs(1), copy(&from, &place.store(), options)).await;
+    assert!(cut.is_err());
+    let there = content(&place.store()).await;
+    let bytes: usize = there.iter().map(|(_, body)| body.len()).sum();
+    assert_eq!(tally.copied(), (there.len() as u64, bytes as u64));
+    assert!(!there.is_empty());
 }
 
 #[tokio::test]
@@ -339,6 +455,35 @@ mod on_s3 {
         assert_eq!(content(&to).await, content(&testing::fixtures()).await);
         let again = copy(&from, &to, pruning()).await.unwrap();
         assert_eq!((again.copied, again.skipped, again.pruned), (0, copied.copied, 0));
+    }
+
+    #[tokio::test]
+    async fn a_bucket_is_known_by_its_server_name_and_path() {
+        let place = testing::scratch();
+        let (server, to) = server(&place).await;
+        let again = |bucket: &str, prefix: &str, endpoint: &str| {
+            let (id, hush) = (Some("id".into()), Some(String::from("hush").into()));
+            let (bucket, prefix) = (bucket.into(), prefix.into());
+            let (endpoint, region) = (Some(endpoint.into()), "eu-central-1".into());
+            let config = StoreConfig {
+                endpoint,
+                region,
+                bucket,
+                prefix,
+                access_key: id,
+                secret_key: hush,
+                ..StoreConfig::default()
+            };
+            Store::connect(&config).unwrap()
+        };
+        let (here, elsewhere) = (format!("{}/", server.endpoint()), "http://127.0.0.1:1");
+        assert!(to.is_same_place(&again("copies", "/offsite/", &here)));
+        for other in
+            [again("other", "offsite", &here), again("copies", "", &here), again("copies", "offsite", elsewhere)]
+        {
+            assert!(!to.is_same_place(&other), "{}", other.describe());
+        }
+        assert!(!to.is_same_place(&place.store()));
     }
 
     #[tokio::test]

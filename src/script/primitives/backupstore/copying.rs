@@ -12,6 +12,7 @@ use crate::{
     Error, Kind, Result,
     backupstore::copy::{self, CopyOptions},
     script::{Host, RhaiResultOf, convert::Options, primitives::OrThrow},
+    terminal::human,
 };
 
 #[export_module]
@@ -24,11 +25,14 @@ pub mod api {
 
     /// Copies the store to another one, opened with `backupstore::open`: backing images, volumes with their complete
     /// backups, system backups. Each block is verified on its way; what is there already is not moved again, so a copy that
-    /// was cut short goes on. Gives `#{copied, bytes, skipped, pruned, failed, problems, notes}`: objects (and `bytes`) moved,
-    /// there already, deleted, and not copied, each of `problems` being `#{key, why}`.
+    /// was cut short goes on. Gives `#{copied, bytes, skipped, pruned, removed, kept, failed, problems, notes}`: objects (and
+    /// `bytes`) moved, there already, deleted, and not copied, each of `problems` being `#{key, why}`; `removed` names what
+    /// was deleted, `kept` what only `prune_volumes` deletes.
     ///
     /// Options: `bytes_per_second` (at most; no bound), `at_once` (blocks on their way at the same time; 8), `prune` (whether
-    /// to delete from the copy what the store no longer has; `false`). Throws `not-found` when the store is empty.
+    /// to delete from the copy what the store no longer has; `false`), `prune_volumes` (whether also the last backup of a
+    /// volume, whole volumes and backing images; `false`), `replace` (keys of damaged objects in the copy, to be written
+    /// anew). Throws `not-found` when the store is empty, `usage` when both are the same place.
     #[rhai_fn(name = "copy_to", return_raw)]
     pub fn copy_to_with(ctx: NativeCallContext, place: Opened, options: Map) -> RhaiResultOf<Dynamic> {
         copied(&ctx, None, &place, options)
@@ -55,16 +59,24 @@ pub mod api {
 fn copied(ctx: &NativeCallContext, store: Option<&Opened>, place: &Opened, options: Map) -> RhaiResultOf<Dynamic> {
     let options = wishes(options).or_throw(ctx)?;
     let options = CopyOptions { progress: Some(shown(ctx, "copying backups")), ..options };
-    let to = &place.0;
-    let done = on(ctx, store, |from| async move { copy::copy(&from, to, options).await })?;
-    let run = Host::of(ctx);
-    if done.copied > 0 {
-        run.run().change(format!("copied {} objects, {} bytes, to {}", done.copied, done.bytes, to.describe()));
+    let (to, tally) = (&place.0, options.tally.clone());
+    let done = on(ctx, store, |from| async move { copy::copy(&from, to, options).await });
+    // Also of a copy that was cut short.
+    let ((copied, bytes), pruned) = (tally.copied(), tally.pruned());
+    let host = Host::of(ctx);
+    if copied > 0 {
+        host.run().change(format!("copied {copied} objects, {bytes} bytes, to {}", to.describe()));
     }
-    if done.pruned > 0 {
-        run.run().change(format!("deleted {} objects in {}", done.pruned, to.describe()));
+    if pruned > 0 {
+        host.run().change(format!("deleted {pruned} objects in {}", to.describe()));
     }
-    data(&done).or_throw(ctx)
+    if done.is_err() && copied + pruned > 0 {
+        let bytes = human::bytes(bytes);
+        let pruned = if pruned > 0 { format!(", {pruned} were deleted") } else { String::new() };
+        host.run()
+            .say(true, format!("cut short: {copied} objects, {bytes}, were copied{pruned}; run again, it goes on"));
+    }
+    data(&done?).or_throw(ctx)
 }
 
 fn wishes(options: Map) -> Result<CopyOptions> {
@@ -79,6 +91,8 @@ fn wishes(options: Map) -> Result<CopyOptions> {
         wishes.at_once = usize::try_from(blocks).unwrap_or(usize::MAX).clamp(1, 256);
     }
     wishes.prune = options.flag("prune")?.unwrap_or(false);
+    wishes.prune_volumes = options.flag("prune_volumes")?.unwrap_or(false);
+    wishes.replace = options.texts("replace")?.unwrap_or_default().into_iter().collect();
     options.finish()?;
     Ok(wishes)
 }
