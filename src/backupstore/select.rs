@@ -18,6 +18,24 @@ use crate::{
 /// How many names a hint lists.
 const LISTED: usize = 8;
 
+/// A volume that may be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its name.
+    pub volume: String,
+    /// When its newest complete backup was begun; nothing when it has none, or the volume was named itself.
+    pub newest: Option<Timestamp>,
+}
+
+/// The volume that was chosen.
+#[derive(Clone, Debug)]
+pub struct Meant {
+    /// Its name.
+    pub volume: String,
+    /// What should be told: that the claim had other volumes, and their dates.
+    pub note: Option<String>,
+}
+
 /// A backup that was chosen.
 #[derive(Clone, Debug)]
 pub struct Selected {
@@ -26,15 +44,19 @@ pub struct Selected {
     /// What could not be chosen, as it is unfinished or damaged; its time is unknown, so it may be the newer one. Empty
     /// when the backup was named.
     pub passed_over: Vec<BackupSummary>,
+    /// What should be told: that the claim had other volumes, and their dates.
+    pub note: Option<String>,
 }
 
-/// The volume somebody means: by its name, or as `namespace/claim` of its latest backup.
+/// The volumes somebody may mean, the one with the newest complete backup first: the one of that name, or all whose latest
+/// backup was of the claim `namespace/claim`. A claim has several after a restore, which gives it another volume.
 ///
 /// # Errors
-/// `not-found`, naming similar ones, when no volume is of that claim; `usage` when several are; `invalid` when it can be
-/// the name of neither.
-pub async fn volume(catalog: &Catalog, given: &str) -> Result<String> {
-    let Some((namespace, claim)) = given.split_once('/') else { return Ok(given.to_owned()) };
+/// `not-found`, naming similar ones, when no volume is of that claim; `invalid` when it can be the name of neither.
+pub async fn volumes(catalog: &Catalog, given: &str) -> Result<Vec<Candidate>> {
+    let Some((namespace, claim)) = given.split_once('/') else {
+        return Ok(vec![Candidate { volume: given.to_owned(), newest: None }]);
+    };
     let is_name = |name: &str| {
         let kubernetes = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
         name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(kubernetes)
@@ -44,21 +66,53 @@ pub async fn volume(catalog: &Catalog, given: &str) -> Result<String> {
         return Err(Error::new(Kind::Invalid, format!("{shown:?} is neither a volume nor a claim"))
             .hint("a claim is written namespace/name"));
     }
-    let volumes = catalog.overview().await?;
-    let of_claim = volumes.iter().filter(|volume| volume.claim.as_deref() == Some(given));
-    match of_claim.map(|volume| volume.volume.as_str()).collect::<Vec<_>>()[..] {
-        [one] => Ok(one.to_owned()),
-        [] => {
-            let error = Error::new(Kind::NotFound, format!("no volume in the store is of the claim {given}"));
-            let claims = volumes.iter().filter_map(|volume| volume.claim.as_deref());
-            Err(match did_you_mean(given, claims) {
-                Some(hint) => error.hint(hint),
-                None => error.hint("`lhrun backups ls` lists volumes with their claims"),
-            })
-        }
-        ref several => Err(Error::new(Kind::Usage, format!("several volumes are of the claim {given}"))
-            .hint(format!("name one of them: {}", several.join(", ")))),
+    let views = catalog.overview().await?;
+    let of_claim = views.iter().filter(|view| view.claim.as_deref() == Some(given));
+    let mut found: Vec<_> = of_claim
+        .map(|view| Candidate {
+            volume: view.volume.clone(),
+            newest: view.latest_at.as_deref().and_then(|time| time.parse().ok()),
+        })
+        .collect();
+    if found.is_empty() {
+        let error = Error::new(Kind::NotFound, format!("no volume in the store is of the claim {given}"));
+        let claims = views.iter().filter_map(|view| view.claim.as_deref());
+        return Err(match did_you_mean(given, claims) {
+            Some(hint) => error.hint(hint),
+            None => error.hint("`lhrun backups ls` lists volumes with their claims"),
+        });
     }
+    newest_first(&mut found);
+    Ok(found)
+}
+
+fn newest_first(candidates: &mut [Candidate]) {
+    candidates.sort_by(|a, b| b.newest.cmp(&a.newest).then_with(|| a.volume.cmp(&b.volume)));
+}
+
+/// The volume somebody means: of several of a claim, the one with the newest complete backup.
+///
+/// # Errors
+/// As [`volumes`].
+pub async fn volume(catalog: &Catalog, given: &str) -> Result<Meant> {
+    let mut found = volumes(catalog, given).await?;
+    let taken = found.remove(0);
+    Ok(Meant { note: several(given, &taken, &found), volume: taken.volume })
+}
+
+/// Which volume was taken for a claim, and which others it had; nothing when it had no other.
+fn several(claim: &str, taken: &Candidate, others: &[Candidate]) -> Option<String> {
+    let told = |of: &Candidate| match of.newest {
+        Some(begun) => format!("{} (newest backup of {})", of.volume, rfc3339(begun)),
+        None => format!("{} (no complete backup)", of.volume),
+    };
+    let text = listed(&others.iter().map(told).collect::<Vec<_>>());
+    (!others.is_empty()).then(|| {
+        format!(
+            "several volumes are of the claim {claim}: {} is taken; name the volume to have another: {text}",
+            told(taken)
+        )
+    })
 }
 
 /// Finds the backup a reference means. Before the `@` stands a volume, or the claim its latest backup was of, as
@@ -69,23 +123,44 @@ pub async fn volume(catalog: &Catalog, given: &str) -> Result<String> {
 /// * a time, in RFC 3339 (`2026-11-22T18:38:57Z`), as a day in UTC (`2026-11-22`), or as long ago (`2h`, `3d`): the
 ///   newest complete backup begun at or before it; with a day, before its end.
 ///
+/// When several volumes are of the claim, the backups of all of them count, and it is told whose was taken.
+///
 /// # Errors
 /// `not-found` when there is no such volume or backup, with what there is as its hint; `invalid` for impossible names.
 pub async fn backup(store: &Store, reference: &str, now: Timestamp) -> Result<Selected> {
-    let (volume, which) = reference.split_once('@').unwrap_or((reference, "latest"));
+    let (given, which) = reference.split_once('@').unwrap_or((reference, "latest"));
     let catalog = Catalog::new(store.clone());
-    let volume = &self::volume(&catalog, volume).await?;
-    check_volume(store, &catalog, volume).await?;
-    if which == "latest" || which.is_empty() {
-        return newest(&catalog, volume, None).await;
+    let mut candidates = volumes(&catalog, given).await?;
+    let first = candidates[0].volume.clone();
+    check_volume(store, &catalog, &first).await?;
+    let at = if which == "latest" || which.is_empty() {
+        None
+    } else {
+        for Candidate { volume, .. } in &candidates {
+            if catalog.backup_names(volume).await?.iter().any(|name| name == which) {
+                let backup = BackupRef::new(volume, which)?;
+                return Ok(Selected { backup, passed_over: Vec::new(), note: None });
+            }
+        }
+        let Some(time) = moment(which, now) else { return Err(no_backup(&catalog, &first, which).await) };
+        Some(time)
+    };
+    let mut best: Option<(Option<Timestamp>, Selected)> = None;
+    let mut failed = None;
+    for Candidate { volume, .. } in &candidates {
+        match newest(&catalog, volume, at).await {
+            Ok(found) if best.as_ref().is_none_or(|best| found.0 > best.0) => best = Some(found),
+            Err(error) if error.kind() == Kind::NotFound => failed = failed.or(Some(error)),
+            found => drop(found?),
+        }
     }
-    if catalog.backup_names(volume).await?.iter().any(|name| name == which) {
-        return Ok(Selected { backup: BackupRef::new(volume, which)?, passed_over: Vec::new() });
-    }
-    match moment(which, now) {
-        Some(time) => newest(&catalog, volume, Some(time)).await,
-        None => Err(no_backup(&catalog, volume, which).await),
-    }
+    let Some((begun, mut selected)) = best else {
+        return Err(failed.unwrap_or_else(|| Error::new(Kind::NotFound, format!("there is no volume {given}"))));
+    };
+    candidates.retain(|candidate| candidate.volume != selected.backup.volume);
+    let taken = Candidate { volume: selected.backup.volume.clone(), newest: begun };
+    selected.note = several(given, &taken, &candidates);
+    Ok(selected)
 }
 
 async fn check_volume(store: &Store, catalog: &Catalog, volume: &str) -> Result<()> {
@@ -108,13 +183,14 @@ async fn check_volume(store: &Store, catalog: &Catalog, volume: &str) -> Result<
     }))
 }
 
-async fn newest(catalog: &Catalog, volume: &str, at: Option<Timestamp>) -> Result<Selected> {
+/// The newest complete backup of the volume with its time.
+async fn newest(catalog: &Catalog, volume: &str, at: Option<Timestamp>) -> Result<(Option<Timestamp>, Selected)> {
     let (complete, passed_over): (Vec<_>, Vec<_>) =
         catalog.backups(volume).await?.into_iter().partition(|backup| matches!(backup.state, BackupState::Complete));
     // Oldest first; one whose time cannot be read is before them, and before no time.
     let fits = |backup: &&BackupSummary| at.is_none_or(|at| backup.begun().is_some_and(|begun| begun <= at));
     if let Some(found) = complete.iter().rev().find(fits) {
-        return Ok(Selected { backup: found.backup.clone(), passed_over });
+        return Ok((found.begun(), Selected { backup: found.backup.clone(), passed_over, note: None }));
     }
     let before = at.map(|at| format!(" begun at or before {}", rfc3339(at))).unwrap_or_default();
     let error = Error::new(Kind::NotFound, format!("volume {volume} has no complete backup{before}"));
@@ -223,6 +299,59 @@ mod tests {
         ] {
             assert!(chosen(&store, &reference).await.unwrap().ends_with(name), "{reference}");
         }
+    }
+
+    /// The fixtures with two volumes of one claim: the backups of `pvc-legacy` are of 18:38:46, :51 and :57, that of
+    /// `pvc-restored` of a day later.
+    async fn of_one_claim() -> testing::Scratch {
+        let place = testing::copy_of_fixtures();
+        let (store, keys) = (place.store(), VolumeKeys::new("pvc-legacy").unwrap());
+        let status = serde_json::json!({"namespace": "wiki", "pvcName": "files", "lastPVCRefAt": ""}).to_string();
+        let mut config = Catalog::new(store.clone()).volume("pvc-legacy").await.unwrap();
+        config.labels.insert("KubernetesStatus".into(), status);
+        store.put(&keys.config(), config.to_bytes().unwrap().into()).await.unwrap();
+        let restored = VolumeKeys::new("pvc-restored").unwrap();
+        let mut backup = Catalog::new(store.clone()).backup("pvc-legacy", "backup-0000000000001401").await.unwrap();
+        backup.name = "b-later".into();
+        backup.volume_name = "pvc-restored".into();
+        backup.snapshot_created_at = "2026-11-23T10:00:00Z".into();
+        store.put(&restored.backup("b-later").unwrap(), backup.to_bytes().unwrap().into()).await.unwrap();
+        config.name = "pvc-restored".into();
+        config.last_backup_name = "b-later".into();
+        config.last_backup_at = "2026-11-23T10:00:00Z".into();
+        store.put(&restored.config(), config.to_bytes().unwrap().into()).await.unwrap();
+        place
+    }
+
+    #[tokio::test]
+    async fn of_the_volumes_of_a_claim_the_one_backed_up_last_is_taken_and_the_others_told() {
+        let place = of_one_claim().await;
+        let catalog = Catalog::new(place.store());
+        let names: Vec<_> = volumes(&catalog, "wiki/files").await.unwrap().into_iter().map(|v| v.volume).collect();
+        assert_eq!(names, ["pvc-restored", "pvc-legacy"]);
+        let meant = volume(&catalog, "wiki/files").await.unwrap();
+        assert_eq!(meant.volume, "pvc-restored");
+        let note = meant.note.unwrap();
+        assert!(note.contains("pvc-restored (newest backup of 2026-11-23T10:00:00Z) is taken"), "{note}");
+        assert!(note.contains("pvc-legacy (newest backup of 2026-11-22T18:38:57Z)"), "{note}");
+        assert_eq!(volume(&catalog, "pvc-legacy").await.unwrap().note, None);
+        let error = volume(&catalog, "wiki/flies").await.unwrap_err();
+        assert!(error.kind() == Kind::NotFound && error.hint_text().unwrap().contains("wiki/files"), "{error}");
+
+        // A time before the restore is a time of the former volume.
+        for (reference, volume, name, told) in [
+            ("wiki/files", "pvc-restored", "b-later", true),
+            ("wiki/files@1h", "pvc-restored", "b-later", true),
+            ("wiki/files@2026-11-22", "pvc-legacy", "backup-0000000000001403", true),
+            ("wiki/files@backup-0000000000001401", "pvc-legacy", "backup-0000000000001401", false),
+            ("pvc-restored", "pvc-restored", "b-later", false),
+        ] {
+            let found = backup(&place.store(), reference, NOON_AFTER.parse().unwrap()).await.unwrap();
+            assert_eq!((found.backup.volume.as_str(), found.backup.backup.as_str()), (volume, name), "{reference}");
+            assert_eq!(found.note.is_some(), told, "{reference}: {:?}", found.note);
+        }
+        let error = chosen(&place.store(), "wiki/files@30d").await.unwrap_err();
+        assert!(error.kind() == Kind::NotFound && error.hint_text().unwrap().contains("the oldest one is"), "{error}");
     }
 
     #[tokio::test]

@@ -31,8 +31,11 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let root =
-            fs::canonicalize(path).map_err(|error| fault("opening the store", &path.to_string_lossy(), error))?;
+        let root = fs::canonicalize(path).map_err(|error| {
+            let is_missing = error.kind() == ErrorKind::NotFound;
+            let error = fault("opening the store", &path.to_string_lossy(), error);
+            if is_missing { error.hint("is the disk mounted? a folder that is not there is not made") } else { error }
+        })?;
         if !root.is_dir() {
             let text = format!("the store {} is no folder", path.display());
             return Err(Error::new(Kind::Usage, text).object(path.to_string_lossy()));

@@ -76,8 +76,12 @@ fn the_backups_of_a_volume_are_listed_by_its_name_and_its_claim() {
     assert_eq!(said.stdout().lines().count(), 4, "{said}");
     let listed = data(&store, &["ls", "pvc-empty"]);
     assert_eq!((&listed[0]["claim"], &listed[0]["blocks"]), (&"prod/data-postgres-0".into(), &0.into()));
-    let several = backups(&store, &["ls", "prod/data-postgres-0"]).code(2).says("several volumes are of the claim");
-    several.says("pvc-backed, pvc-empty");
+    // A claim that had several volumes: all their backups, in one order.
+    let several = backups(&store, &["ls", "prod/data-postgres-0"]).success().says("had 2 volumes");
+    let said =
+        several.says("backup-00000000000000f0").says("backup-00000000000000b1").says("pvc-backed").says("pvc-empty");
+    assert_eq!(said.stdout().lines().count(), 3, "{said}");
+    assert_eq!(data(&store, &["ls", "prod/data-postgres-0"]).as_array().map(Vec::len), Some(2));
     let folder = copy_of_fixtures();
     fs::remove_dir_all(below(folder.path(), "pvc-backed")).unwrap();
     backups(&url(folder.path()), &["ls", "prod/data-postgres-0"]).success().says("backup-00000000000000f0");
@@ -101,7 +105,15 @@ fn a_volume_a_backup_and_an_image_are_shown() {
     backups(&store, &["show", "pvc-backed@backup-1"]).code(1).says("volume pvc-backed has no backup \"backup-1\"");
     backups(&store, &["show", "pvc-backed@../../x"]).code(1).says("has no backup \"../../x\"");
     backups(&store, &["show", "pvc-legacy@latest"]).success().says("backup-0000000000001403");
-    backups(&store, &["show", "prod/data-postgres-0@latest"]).code(2).says("name one of them: pvc-backed, pvc-empty");
+    for command in
+        [["show", "prod/data-postgres-0@latest"], ["show", "prod/data-postgres-0"], ["du", "prod/data-postgres-0"]]
+    {
+        let said = backups(&store, &command).success().says("several volumes are of the claim prod/data-postgres-0");
+        said.says("is taken; name the volume to have another").says("pvc-backed").says("pvc-empty");
+    }
+    // A proof leaves none out.
+    let proven = backups(&store, &["verify", "--volume", "prod/data-postgres-0", "-o", "json"]).success();
+    proven.says("\"volume\":\"pvc-backed\"").says("\"volume\":\"pvc-empty\"");
     backups(&store, &["show", "image:base8"]).success().says("8.0 MiB").says("complete");
     backups(&store, &["show", "image:none"]).code(1).says("there is no backing image none");
     backups(&store, &["show", "system:none"]).code(1).says("weekly-1");

@@ -133,6 +133,24 @@ fn files_are_listed_shown_and_extracted() {
     bench.files(&["get", "-r", "pvc-1:/", "tree"]).code(5).says("etc/out was left out").says("to /etc/passwd");
     assert!(fs::read(bench.path("out/tree/large")).expect("the file") == vec![7; 30 << 20]);
     assert!(bench.path("out/tree/etc/out").symlink_metadata().is_err());
+    // What is there is named in part, and counted.
+    let many = bench.path("tree/many");
+    fs::create_dir(&many).expect("a folder");
+    for n in 0..9 {
+        fs::write(many.join(n.to_string()), "x").expect("a file");
+    }
+    bench.backup("b-3");
+    bench.files(&["get", "-r", "pvc-1:/many"]).success().says("extracted 9 files").never_says("exist already");
+    let said = bench.files(&["get", "-r", "pvc-1:/many"]).code(5);
+    let said = said.says("9 files and links exist already, the first of which are named: --force writes over them");
+    assert_eq!(said.stderr().matches("was left out").count(), 3, "{said}");
+    bench.files(&["get", "-r", "--force", "pvc-1:/many"]).success().says("extracted 9 files");
+    bench
+        .files(&["get", "pvc-1:/large", "nodir/x"])
+        .code(2)
+        .says("no folder nodir")
+        .says("mkdir -p")
+        .never_says("reading");
 }
 
 #[test]

@@ -63,6 +63,9 @@ pub struct LeftOut {
     pub path: String,
     /// What it is, or what is wrong with it.
     pub reason: String,
+    /// It was not to be written over.
+    #[serde(skip)]
+    pub exists: bool,
 }
 
 /// Extracts a file, or with `recursive` a tree, to a path that does not exist yet or, for a tree, is a folder.
@@ -121,7 +124,9 @@ impl Work<'_> {
             let done = entry.node.and_then(|node| self.entry(&node, to, &entry.name, &path));
             match done {
                 Err(error) if is_local(&error) || error.kind() == Kind::Conflict => {
-                    self.done.failed.push(LeftOut { path: shown(&path), reason: error.to_string() });
+                    // What is there and is no folder has no hint, as allowing to write over it does not help.
+                    let exists = error.kind() == Kind::Conflict && error.hint_text().is_some();
+                    self.done.failed.push(LeftOut { path: shown(&path), reason: error.to_string(), exists });
                 }
                 done => done?,
             }
@@ -140,7 +145,8 @@ impl Work<'_> {
             FileKind::File => self.file(node, to, name, &shown(path)),
             FileKind::Link => self.link(node, to, name, path),
             kind => {
-                self.done.special.push(LeftOut { path: shown(path), reason: kind_name(kind).to_owned() });
+                let reason = kind_name(kind).to_owned();
+                self.done.special.push(LeftOut { path: shown(path), reason, exists: false });
                 Ok(())
             }
         }

@@ -95,10 +95,12 @@ fn store_table(used: &StoreUsage) -> String {
 
 fn of_volume(setting: &Setting, store: &Store, volume: &str) -> Result<u8, Failure> {
     let catalog = Catalog::new(store.clone());
-    let used = store::look(setting, "adding up the volume", async {
-        usage::volume(store, &select::volume(&catalog, volume).await?).await
+    let (used, note) = store::look(setting, "adding up the volume", async {
+        let meant = select::volume(&catalog, volume).await?;
+        Ok((usage::volume(store, &meant.volume).await?, meant.note))
     })
     .map_err(|error| store::named(setting, &catalog, error))?;
+    store::tell(setting, note.as_deref());
     if setting.is_for_programs() {
         setting.result(&used)?;
         return Ok(0);

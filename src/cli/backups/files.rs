@@ -133,6 +133,7 @@ where
     });
     let browsed = store::wait(setting, async {
         let found = select::backup(store, &from.backup, Timestamp::now()).await?;
+        store::tell(setting, found.note.as_deref());
         for passed in &found.passed_over {
             let (name, state) = (&passed.backup.backup, passed.state.as_str());
             setting.terminal.warn(&format!("backup {name} is {state} and was passed over"));
@@ -328,6 +329,11 @@ fn get(setting: &Setting, store: &Store, args: &GetArgs) -> Result<u8, Failure> 
         let text = "only root can give files to other owners";
         return Err(Error::new(Kind::Denied, text).hint("leave --owner away: the files are yours then").into());
     }
+    let folder = args.dest.parent().filter(|_| !args.dest.is_dir()).filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let text = format!("there is no folder {} to extract to", folder.display());
+        return Err(Error::new(Kind::Usage, text).hint("make it first, with mkdir -p").into());
+    }
     let options = ExtractOptions { recursive: args.recursive, overwrite: args.force, owner: args.owner };
     let (path, dest) = (args.from.path.clone(), args.dest.clone());
     let done = browse(setting, store, &args.from, true, move |files| {
@@ -353,13 +359,21 @@ fn destination(dest: &Path, path: &str, found: &[u8]) -> PathBuf {
     }
 }
 
+/// Files that exist already and are named one by one.
+const TOLD: usize = 3;
+
 fn report(setting: &Setting, done: &Extracted) -> Result<()> {
     let terminal = &setting.terminal;
-    for LeftOut { path, reason } in &done.special {
+    for LeftOut { path, reason, .. } in &done.special {
         terminal.note(&format!("{path} is {reason} and was left out"));
     }
-    for LeftOut { path, reason } in &done.failed {
+    let (there, failed): (Vec<_>, Vec<_>) = done.failed.iter().partition(|left| left.exists);
+    for LeftOut { path, reason, .. } in failed.into_iter().chain(there.iter().take(TOLD).copied()) {
         terminal.warn(&format!("{path} was left out: {reason}"));
+    }
+    if !there.is_empty() {
+        let more = if there.len() > TOLD { ", the first of which are named" } else { "" };
+        terminal.warn(&format!("{} files and links exist already{more}: --force writes over them", there.len()));
     }
     if setting.is_for_programs() {
         return setting.result(done);

@@ -27,10 +27,12 @@ pub struct Args {
 pub fn run(setting: &Setting, store: &Store, args: &Args) -> Result<u8, Failure> {
     let catalog = Catalog::new(store.clone());
     let locks = store::look(setting, "listing the locks", async {
-        match &args.volume {
-            None => catalog.locks(None).await,
-            Some(volume) => catalog.locks(Some(&select::volume(&catalog, volume).await?)).await,
+        let Some(volume) = &args.volume else { return catalog.locks(None).await };
+        let mut locks = Vec::new();
+        for found in select::volumes(&catalog, volume).await? {
+            locks.extend(catalog.locks(Some(&found.volume)).await?);
         }
+        Ok(locks)
     })
     .map_err(|error| store::named(setting, &catalog, error))?;
     if setting.is_for_programs() {

@@ -9,8 +9,9 @@ use super::{
 use crate::{
     backupstore::{
         Catalog,
+        catalog::BackupSummary,
         overview::VolumeView,
-        select,
+        select::{self, Candidate},
         view::{BackingImageView, BackupView, SystemBackupView},
     },
     cli::{Failure, Setting},
@@ -125,51 +126,73 @@ fn image_table(images: &[BackingImageView]) -> Option<String> {
 }
 
 fn backups(setting: &Setting, catalog: &Catalog, volume: &str) -> Result<u8, Failure> {
-    let (volume, backups) = store::look(setting, "listing the backups", async {
-        let volume = select::volume(catalog, volume).await?;
-        let backups = catalog.backups(&volume).await?;
-        if backups.is_empty() {
-            // There is a difference between a volume without backups and none.
-            catalog.detail(&volume).await?;
+    let (volumes, mut backups) = store::look(setting, "listing the backups", async {
+        let (mut volumes, mut backups) = (Vec::new(), Vec::new());
+        for Candidate { volume, .. } in select::volumes(catalog, volume).await? {
+            let found = catalog.backups(&volume).await?;
+            if found.is_empty() {
+                // There is a difference between a volume without backups and none.
+                catalog.detail(&volume).await?;
+            }
+            backups.extend(found);
+            volumes.push(volume);
         }
-        Ok((volume, backups))
+        Ok((volumes, backups))
     })
     .map_err(|error| store::named(setting, catalog, error))?;
+    backups.sort_by_key(BackupSummary::begun);
     let views: Vec<BackupView> = backups.iter().map(BackupView::of).collect();
     if setting.is_for_programs() {
         setting.result(&views)?;
     } else if views.is_empty() {
-        setting.terminal.note(&format!("volume {volume} has no backups"));
+        setting.terminal.note(&format!("volume {} has no backups", volumes.join(", ")));
+    } else if volumes.len() > 1 {
+        setting
+            .terminal
+            .note(&format!("the claim {volume} had {} volumes; the newest backup is the last line", volumes.len()));
+        setting.terminal.out_styled(backup_table(&views, true));
     } else {
-        setting.terminal.out_styled(backup_table(&views));
+        setting.terminal.out_styled(backup_table(&views, false));
     }
     Ok(0)
 }
 
-/// The backups of one volume.
-pub fn backup_table(backups: &[BackupView]) -> String {
-    let cells = |backup: &BackupView| {
-        if backup.state == "damaged" {
-            let mut cells = vec![String::new(); 9];
-            cells[0].clone_from(&backup.backup);
-            backup.state.clone_into(&mut cells[8]);
-            return cells;
+/// Backups, with the volume of each when they are of several.
+pub fn backup_table(backups: &[BackupView], names_volumes: bool) -> String {
+    let mut headings = HEADINGS.to_vec();
+    let mut rows: Vec<_> = backups.iter().map(backup_cells).collect();
+    if names_volumes {
+        headings.insert(0, "volume");
+        for (row, backup) in rows.iter_mut().zip(backups) {
+            row.insert(0, backup.volume.clone());
         }
-        vec![
-            backup.backup.clone(),
-            backup.begun.clone().unwrap_or_default(),
-            age(backup.begun.as_deref()),
-            human::bytes(backup.size),
-            format!("{} × {}", backup.blocks, block_size(backup.block_size)),
-            human::bytes(backup.new_bytes),
-            backup.compression.clone(),
-            backup.mode.to_owned(),
-            backup.state.to_owned(),
-            brief(&backup.labels),
-        ]
-    };
-    let headings = ["backup", "begun", "age", "size", "blocks", "new", "compression", "mode", "state", "labels"];
-    table::plain(&headings, &backups.iter().map(cells).collect::<Vec<_>>())
+    }
+    table::plain(&headings, &rows)
+}
+
+/// What [`backup_cells`] shows.
+const HEADINGS: [&str; 10] =
+    ["backup", "begun", "age", "size", "blocks", "new", "compression", "mode", "state", "labels"];
+
+fn backup_cells(backup: &BackupView) -> Vec<String> {
+    if backup.state == "damaged" {
+        let mut cells = vec![String::new(); 9];
+        cells[0].clone_from(&backup.backup);
+        backup.state.clone_into(&mut cells[8]);
+        return cells;
+    }
+    vec![
+        backup.backup.clone(),
+        backup.begun.clone().unwrap_or_default(),
+        age(backup.begun.as_deref()),
+        human::bytes(backup.size),
+        format!("{} × {}", backup.blocks, block_size(backup.block_size)),
+        human::bytes(backup.new_bytes),
+        backup.compression.clone(),
+        backup.mode.to_owned(),
+        backup.state.to_owned(),
+        brief(&backup.labels),
+    ]
 }
 
 /// `2 MiB`, `16 MiB`.

@@ -154,6 +154,7 @@ enum What<'a> {
 
 fn select(setting: &Setting, store: &Store, reference: &str) -> Result<BackupRef> {
     let found = store::wait(setting, select::backup(store, reference, Timestamp::now()))?;
+    store::tell(setting, found.note.as_deref());
     for backup in &found.passed_over {
         let (name, state) = (&backup.backup.backup, backup.state.as_str());
         setting.terminal.warn(&format!("backup {name} is {state} and was passed over"));
@@ -274,6 +275,9 @@ fn show(
     ];
     for (name, value) in lines.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
         setting.terminal.out_styled(format_args!("{:15}{}", format!("{name}:"), escape(value)));
+    }
+    if row.volume.is_some() && format == Format::Raw {
+        setting.terminal.note(&format!("to look at the files in it: sudo mount -o loop '{}' /mnt", path.display()));
     }
     Ok(())
 }

@@ -94,11 +94,13 @@ pub fn run(setting: &Setting, store: &Store, args: &Args) -> Result<u8, Failure>
 }
 
 fn volume(setting: &Setting, catalog: &Catalog, name: &str) -> Result<u8, Failure> {
-    let (detail, backups) = store::look(setting, "reading the volume", async {
-        let name = select::volume(catalog, name).await?;
-        tokio::try_join!(catalog.detail(&name), catalog.backups(&name))
+    let (detail, backups, note) = store::look(setting, "reading the volume", async {
+        let meant = select::volume(catalog, name).await?;
+        let (detail, backups) = tokio::try_join!(catalog.detail(&meant.volume), catalog.backups(&meant.volume))?;
+        Ok((detail, backups, meant.note))
     })
     .map_err(|error| store::named(setting, catalog, error))?;
+    store::tell(setting, note.as_deref());
     let volume = Volume { detail, backups: backups.iter().map(BackupView::of).collect() };
     if setting.is_for_programs() {
         setting.result(&volume)?;
@@ -125,17 +127,18 @@ fn volume(setting: &Setting, catalog: &Catalog, name: &str) -> Result<u8, Failur
     shown.push(("Labels", labels(&detail.labels)));
     setting.terminal.out_styled(facts(&shown));
     if !backups.is_empty() {
-        setting.terminal.out_styled(format_args!("\n{}", backup_table(backups)));
+        setting.terminal.out_styled(format_args!("\n{}", backup_table(backups, false)));
     }
     Ok(0)
 }
 
 fn backup(setting: &Setting, store: &Store, reference: &str) -> Result<u8, Failure> {
-    let of = store::look(setting, "reading the backup", async {
-        let of = select::backup(store, reference, Timestamp::now()).await?.backup;
-        let deleted = || Error::new(Kind::NotFound, format!("{of} was deleted just now"));
-        Catalog::new(store.clone()).one(&of).await?.ok_or_else(deleted)
+    let (of, note) = store::look(setting, "reading the backup", async {
+        let found = select::backup(store, reference, Timestamp::now()).await?;
+        let deleted = || Error::new(Kind::NotFound, format!("{} was deleted just now", found.backup));
+        Ok((Catalog::new(store.clone()).one(&found.backup).await?.ok_or_else(deleted)?, found.note))
     })?;
+    store::tell(setting, note.as_deref());
     let view = BackupView::of(&of);
     if setting.is_for_programs() {
         setting.result(&view)?;

@@ -96,6 +96,13 @@ pub fn look<T>(setting: &Setting, label: &str, work: impl Future<Output = Result
     wait(setting, work)
 }
 
+/// Says which of a claim's volumes was taken, if there is a choice.
+pub fn tell(setting: &Setting, note: Option<&str>) {
+    if let Some(note) = note {
+        setting.terminal.warn(note);
+    }
+}
+
 /// Adds to the failure to find a volume what there is instead.
 pub fn named(setting: &Setting, catalog: &Catalog, error: Error) -> Error {
     let Some(name) = error.object_name().filter(|_| error.kind() == Kind::NotFound && error.hint_text().is_none())

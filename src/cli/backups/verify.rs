@@ -95,7 +95,9 @@ fn report(setting: &Setting, place: &StoreArgs, args: &Args) -> Result<Report, E
     let catalog = Catalog::new(store.clone());
     let mut selection = Selection { volumes: Vec::new(), backups: args.backups.clone() };
     for given in &args.volumes {
-        selection.volumes.push(store::wait(setting, select::volume(&catalog, given))?);
+        // All volumes of a claim: a proof leaves none of them out.
+        let volumes = store::wait(setting, select::volumes(&catalog, given))?;
+        selection.volumes.extend(volumes.into_iter().map(|found| found.volume));
     }
     let reads_blocks = matches!(args.level, Level::Sample(_) | Level::Deep);
     let unit = if reads_blocks { Unit::Bytes } else { Unit::Items };
