@@ -11,7 +11,7 @@ use crate::{
 /// The run with its verdict, its exit code and, if one ended it, its error with the place in the runbook.
 ///
 /// Fields: `runbook`, `verdict`, `exit_code`, `started` (RFC 3339), `seconds`, `parameters`, `steps`, `checks`, `values`,
-/// `tables`, `changes`, `log`, `error` (null, or an object with `kind`, `message`, `hint`, `object`, `file`, `line`,
+/// `tables`, `changes`, `unfinished`, `log`, `error` (null, or an object with `kind`, `message`, `hint`, `object`, `file`, `line`,
 /// `column`).
 pub fn document(record: &Record, error: Option<&Error>, diagnostic: Option<&Diagnostic>) -> Value {
     let mut document = json!(record);
@@ -49,6 +49,7 @@ mod tests {
         let step = run.begin_step("restore");
         run.check("rows", Judgement::Passed, None);
         run.change("created Volume a");
+        run.left_unfinished("the backup of b");
         run.end_step(step, StepEnd::Threw(&error));
         let place = Place { path: "x.rhai".into(), text: String::new(), line: 3, column: 5, length: 1 };
         let diagnostic = Diagnostic { place: Some(place), ..Diagnostic::from(&error) };
@@ -75,6 +76,7 @@ mod tests {
                 "values": [],
                 "tables": [],
                 "changes": [{"what": "created Volume a", "step": 0}],
+                "unfinished": [{"what": "the backup of b", "step": 0}],
                 "log": [],
                 "error": {
                     "kind": "damaged", "message": "block gone", "hint": "restore an older one", "object": "blocks/ab.blk",

@@ -66,11 +66,15 @@ fn ending(record: &Record, verdict: Verdict, style: Style) -> String {
         0 => {}
         unknown => facts.push(format!("{unknown} could not be made")),
     }
-    facts.push(match record.changes.len() {
-        0 => "nothing was changed".to_owned(),
-        1 => "1 change".to_owned(),
-        more => format!("{more} changes"),
+    facts.push(match (record.changes.len(), record.unfinished.is_empty()) {
+        (0, true) => "nothing was changed".to_owned(),
+        (0, false) => "no change is known".to_owned(),
+        (1, _) => "1 change".to_owned(),
+        (more, _) => format!("{more} changes"),
     });
+    if !record.unfinished.is_empty() {
+        facts.push(format!("not finished, so perhaps done in part: {}", unfinished(record)));
+    }
     let words = match verdict {
         Verdict::Unchanged | Verdict::Done => style.green("done").to_string(),
         Verdict::Failed => style.red("failed").to_string(),
@@ -81,6 +85,18 @@ fn ending(record: &Record, verdict: Verdict, style: Style) -> String {
         Verdict::Interrupted => style.red("interrupted").to_string(),
     };
     format!("{words} after {}: {}", human::duration(record.duration), facts.join(", "))
+}
+
+/// What was cut short, the first few of it.
+fn unfinished(record: &Record) -> String {
+    const TOLD: usize = 3;
+    let mut names: Vec<_> = record.unfinished.iter().map(|change| escape(&change.what).to_string()).collect();
+    let more = names.len().saturating_sub(TOLD);
+    names.truncate(TOLD);
+    if more > 0 {
+        names.push(format!("{more} more"));
+    }
+    names.join(", ")
 }
 
 /// A value as a person reads it.
@@ -124,6 +140,25 @@ mod tests {
             "\n✓ restore     0.0s  changed\n✓   pvc-1     0.0s  changed\n\n✗ size: expected 2, found 1\n\n\
              verification failed after 0.0s: 1 of 2 checks passed, 1 change\n"
         );
+    }
+
+    #[test]
+    fn what_was_cut_short_is_not_called_unchanged() {
+        let ended = |run: &Run| {
+            let (terminal, captured) = Terminal::captured();
+            summary(&run.record(), Verdict::Interrupted, &terminal);
+            captured.err()
+        };
+        let run = Run::new("x.rhai", Silent);
+        run.left_unfinished("the backup of the volume a");
+        let said = "no change is known, not finished, so perhaps done in part: the backup of the volume a\n";
+        assert!(ended(&run).ends_with(said), "{}", ended(&run));
+        run.change("created Secret a/b");
+        for name in ["b", "c", "d"] {
+            run.left_unfinished(name);
+        }
+        assert!(ended(&run).contains("1 change, not finished"), "{}", ended(&run));
+        assert!(ended(&run).ends_with(", b, c, 1 more\n"), "{}", ended(&run));
     }
 
     #[test]

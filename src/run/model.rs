@@ -163,6 +163,8 @@ pub struct Record {
     pub tables: Vec<Table>,
     /// What it changed.
     pub changes: Vec<Change>,
+    /// What was to change something and did not come to its end: nobody knows how far it came.
+    pub unfinished: Vec<Change>,
     /// What it said.
     pub log: Vec<LogLine>,
 }

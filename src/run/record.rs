@@ -74,6 +74,7 @@ impl Run {
                 values: Vec::new(),
                 tables: Vec::new(),
                 changes: Vec::new(),
+                unfinished: Vec::new(),
                 log: Vec::new(),
             }),
             clocks: Mutex::default(),
@@ -143,6 +144,12 @@ impl Run {
             step.changes += 1;
         }
         record.changes.push(Change { what: what.into(), step });
+    }
+
+    /// Notes that something which changes things was cut short: `the backup of the volume pvc-1`.
+    pub fn left_unfinished(&self, what: impl Into<String>) {
+        let step = Place::current().0;
+        self.lock().unfinished.push(Change { what: what.into(), step });
     }
 
     /// Notes a check.

@@ -41,7 +41,7 @@ impl Verdict {
             None if checks == Some(Judgement::Failed) => Self::Differs,
             None if record.has_lost_step() => Self::Partial,
             None if checks == Some(Judgement::Unverifiable) => Self::Unverifiable,
-            None if record.changes.is_empty() => Self::Unchanged,
+            None if record.changes.is_empty() && record.unfinished.is_empty() => Self::Unchanged,
             None => Self::Done,
         }
     }

@@ -63,6 +63,31 @@ where
     }
 }
 
+/// Does work that changes something outside. When it is cut short, by the operator or by a deadline, or fails on its way,
+/// nobody knows how far it came: that is noted, so that the run does not say that nothing was changed. `what` is what it
+/// would have done: `the backup of the volume pvc-1`.
+pub fn changing<T>(
+    ctx: &NativeCallContext,
+    what: impl FnOnce() -> String,
+    work: impl FnOnce() -> RhaiResultOf<T>,
+) -> RhaiResultOf<T> {
+    let host = Host::of(ctx);
+    // Then it is not even begun.
+    let is_over = host.cancel().is_cancelled();
+    work().inspect_err(|error| {
+        let may_have = match &**error {
+            EvalAltResult::ErrorTerminated(..) => !is_over,
+            EvalAltResult::ErrorRuntime(thrown, _) => {
+                matches!(fault::thrown(thrown).0.kind(), Kind::Timeout | Kind::Failed | Kind::Damaged)
+            }
+            _ => false,
+        };
+        if may_have {
+            host.run().left_unfinished(what());
+        }
+    })
+}
+
 /// Fails when the operator has interrupted the run: for work that is not asynchronous, between its parts.
 pub fn go_on(ctx: &NativeCallContext) -> RhaiResultOf<()> {
     if Host::of(ctx).cancel().is_cancelled() { Err(interrupted(ctx.call_position())) } else { Ok(()) }
@@ -125,6 +150,44 @@ mod tests {
         host.cancel().cancel();
         let error = engine::build(&host).eval::<()>("loop { }").unwrap_err();
         assert!(matches!(*error, EvalAltResult::ErrorTerminated(..)), "{error}");
+    }
+
+    /// Ends with that kind of failure, or waits.
+    fn change(ctx: NativeCallContext, kind: &str) -> RhaiResultOf<()> {
+        let work = |_| async move {
+            if let Some(kind) = Kind::from_name(kind) {
+                return Err(Error::new(kind, "no"));
+            }
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            Ok(())
+        };
+        changing(&ctx, || format!("{kind} it"), || block(&ctx, work))
+    }
+
+    fn unfinished(host: &Host) -> Vec<String> {
+        host.run().record().unfinished.into_iter().map(|change| change.what).collect()
+    }
+
+    #[test]
+    fn what_may_have_changed_something_is_noted_when_it_does_not_come_to_its_end() {
+        let (host, _) = fake::host(Settings::default());
+        let mut engine = engine::build(&host);
+        engine.register_fn("change", change);
+        let tries =
+            "for kind in [\"timeout\", \"conflict\", \"not-found\", \"damaged\"] { try { change(kind) } catch { } }";
+        engine.run(tries).unwrap();
+        assert_eq!(unfinished(&host), ["timeout it", "damaged it"], "the others were refused before anything was done");
+
+        let cancel = host.cancel();
+        let stopper = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            cancel.cancel();
+        });
+        assert!(engine.run("change(\"wait for\")").is_err());
+        stopper.join().unwrap();
+        assert_eq!(unfinished(&host).last().unwrap(), "wait for it");
+        assert!(engine.run("change(\"begin\")").is_err());
+        assert_eq!(unfinished(&host).len(), 3, "it was not begun");
     }
 
     #[test]

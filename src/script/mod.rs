@@ -24,7 +24,7 @@ pub mod reference;
 mod run;
 pub mod session;
 
-pub use bridge::{RhaiResultOf, block, block_for};
+pub use bridge::{RhaiResultOf, block, block_for, changing};
 pub use fault::{Fault, throw};
 pub use host::{Host, Settings, Site};
 pub use library::{Document, Library};

@@ -76,8 +76,8 @@ struct Pruner<'a> {
 /// A configuration that the store no longer has.
 struct Old {
     entry: Entry,
-    /// When it was begun, if it can be restored.
-    complete: Option<Option<Timestamp>>,
+    is_complete: bool,
+    begun: Option<Timestamp>,
 }
 
 impl Pruner<'_> {
@@ -97,8 +97,8 @@ impl Pruner<'_> {
                 done.note(format!("{told} is not pruned: it is younger than all the store has"));
                 left.push(entry);
             } else if self.may_delete(&entry.key, done).await? {
-                let complete = matches!(member.state, State::Complete).then_some(member.begun);
-                old.push(Old { entry, complete });
+                let is_complete = matches!(member.state, State::Complete);
+                old.push(Old { entry, is_complete, begun: member.begun });
             } else {
                 left.push(entry);
             }
@@ -143,7 +143,7 @@ impl Pruner<'_> {
             return Ok(true);
         };
         if is_gone && old.len() + left.len() > 0 {
-            let newest = old.iter().filter_map(|old| old.complete).max().flatten();
+            let newest = old.iter().filter(|old| old.is_complete).filter_map(|old| old.begun).max();
             let newest = newest.map(|begun| format!(", the newest of {}", rfc3339(begun))).unwrap_or_default();
             let text = format!("{}: {} backups{newest}", self.called(keys).await, old.len() + left.len());
             tell(&mut done.kept, text);
@@ -155,9 +155,10 @@ impl Pruner<'_> {
                 return Ok(false);
             }
         }
-        let last = old.iter().enumerate().filter_map(|(i, old)| Some((old.complete?, i))).max();
-        if let Some((begun, i)) = last {
-            let told = family.told(&old.remove(i).entry);
+        let last = old.iter().enumerate().filter(|(_, old)| old.is_complete).max_by_key(|(_, old)| old.begun);
+        if let Some(i) = last.map(|(i, _)| i) {
+            let Old { entry, begun, .. } = old.remove(i);
+            let told = family.told(&entry);
             let begun = begun.map(|begun| format!(", of {}", rfc3339(begun))).unwrap_or_default();
             tell(&mut done.kept, format!("{told}{begun}: the last one of {}", self.called(keys).await));
         }

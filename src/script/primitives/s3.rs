@@ -14,7 +14,7 @@ use crate::{
     Error, Kind, Result,
     longhorn::{DEFAULT_TARGET, Longhorn},
     objectstore::{Depth, ObjectMeta, Store, StoreConfig},
-    script::{Host, RhaiResultOf, block, convert::Options},
+    script::{Host, RhaiResultOf, block, changing, convert::Options},
 };
 
 /// More objects than this are no list for a script to hold.
@@ -97,7 +97,8 @@ pub mod api {
     }
 
     /// Another bucket, with the same functions: `let other = s3::open(#{bucket, endpoint, region, prefix, access_key,
-    /// secret_key, ca}); other.list("")`; `ca` is the text of PEM certificates to trust. What is left out comes from the AWS variables of the environment.
+    /// secret_key, ca}); other.list("")`; `ca` is the text of PEM certificates to trust. What is left out comes from the AWS
+    /// variables of the environment; an empty `endpoint` is AWS itself.
     #[rhai_fn(return_raw)]
     pub fn open(ctx: NativeCallContext, options: Map) -> RhaiResultOf<Bucket> {
         opened(options).or_throw(&ctx)
@@ -224,7 +225,11 @@ fn opened(options: Map) -> Result<Opened> {
 
 /// The store as the options `endpoint`, `region`, `ca`, `access_key` and `secret_key` of that function say to reach it.
 pub(super) fn reached(of: &str, options: &mut Options, mut config: StoreConfig) -> Result<StoreConfig> {
-    config.endpoint = options.text("endpoint")?.or(config.endpoint);
+    // An empty one is AWS itself, whatever the environment says.
+    config.endpoint = match options.text("endpoint")? {
+        None => config.endpoint,
+        Some(endpoint) => Some(endpoint).filter(|endpoint| !endpoint.is_empty()),
+    };
     config.region = options.text("region")?.unwrap_or(config.region);
     config.ca_pem = options.text("ca")?.or(config.ca_pem);
     match (options.text("access_key")?, options.text("secret_key")?) {
@@ -288,29 +293,32 @@ async fn used(store: Store, prefix: String) -> Result<Map> {
 }
 
 fn written(ctx: &NativeCallContext, bucket: Option<&Opened>, key: &str, content: Vec<u8>) -> RhaiResultOf<()> {
-    let place = on(ctx, bucket, |store| async move {
+    let put = |store: Store| async move {
         store.put(key, Bytes::from(content)).await?;
         Ok(store.describe())
-    })?;
+    };
+    let place = changing(ctx, || format!("the writing of {key}"), || on(ctx, bucket, put))?;
     Host::of(ctx).run().change(format!("wrote {key} to {place}"));
     Ok(())
 }
 
 fn copied(ctx: &NativeCallContext, bucket: Option<&Opened>, from: &str, to: &str) -> RhaiResultOf<()> {
-    let place = on(ctx, bucket, |store| async move {
+    let copy = |store: Store| async move {
         store.copy(from, to).await?;
         Ok(store.describe())
-    })?;
+    };
+    let place = changing(ctx, || format!("the copy of {from} to {to}"), || on(ctx, bucket, copy))?;
     Host::of(ctx).run().change(format!("copied {from} to {to} in {place}"));
     Ok(())
 }
 
 fn deleted(ctx: &NativeCallContext, bucket: Option<&Opened>, key: &str) -> RhaiResultOf<bool> {
-    let place = on(ctx, bucket, |store| async move {
+    let delete = |store: Store| async move {
         let there = store.head(key).await?.is_some();
         store.delete(key).await?;
         Ok(there.then(|| store.describe()))
-    })?;
+    };
+    let place = changing(ctx, || format!("the deletion of {key}"), || on(ctx, bucket, delete))?;
     if let Some(place) = &place {
         Host::of(ctx).run().change(format!("deleted {key} in {place}"));
     }
@@ -377,6 +385,18 @@ mod tests {
         assert_eq!(error("s3::open(#{endpoint: \"http://x\"})").message(), "s3::open: the option `bucket` is missing");
         let half = error("s3::open(#{bucket: \"x\", access_key: \"only\"})");
         assert!(half.message().contains("both"), "{half}");
+    }
+
+    #[test]
+    fn an_empty_endpoint_is_aws_whatever_the_environment_names() {
+        let endpoint = |given: &[&str]| {
+            let options = given.iter().map(|text| ("endpoint".into(), (*text).into())).collect();
+            let config = StoreConfig { endpoint: Some("http://here".into()), ..StoreConfig::default() };
+            reached("s3::open", &mut Options::new("s3::open", options), config).unwrap().endpoint
+        };
+        assert_eq!(endpoint(&[]).as_deref(), Some("http://here"));
+        assert_eq!(endpoint(&["http://there"]).as_deref(), Some("http://there"));
+        assert_eq!(endpoint(&[""]), None);
     }
 
     #[cfg(feature = "sandbox")]

@@ -3,7 +3,7 @@
 
 use rhai::{NativeCallContext, plugin::*};
 
-use crate::script::{Host, RhaiResultOf, block};
+use crate::script::{Host, RhaiResultOf, block, changing};
 
 #[export_module]
 pub mod api {
@@ -28,36 +28,39 @@ pub mod api {
     /// Destroys the cluster and everything in it; what is in the bucket stays.
     #[rhai_fn(return_raw)]
     pub fn teardown(ctx: NativeCallContext) -> RhaiResultOf<()> {
-        block(&ctx, |host| async move {
+        let work = |host: Host| async move {
             let site = host.site()?;
             site.teardown().await?;
             host.disconnect().await;
             host.run().change(format!("tore down {}", site.name()));
             Ok(())
-        })
+        };
+        changing(&ctx, || "the teardown of the cluster".into(), || block(&ctx, work))
     }
 
     /// Makes an empty cluster with Longhorn in it.
     #[rhai_fn(return_raw)]
     pub fn rebuild(ctx: NativeCallContext) -> RhaiResultOf<()> {
-        block(&ctx, |host| async move {
+        let work = |host: Host| async move {
             let site = host.site()?;
             site.rebuild().await?;
             host.disconnect().await;
             host.run().change(format!("rebuilt {}", site.name()));
             Ok(())
-        })
+        };
+        changing(&ctx, || "the rebuilding of the cluster".into(), || block(&ctx, work))
     }
 
     /// Installs what belongs on the cluster besides Longhorn.
     #[rhai_fn(return_raw)]
     pub fn deploy(ctx: NativeCallContext) -> RhaiResultOf<()> {
-        block(&ctx, |host| async move {
+        let work = |host: Host| async move {
             let site = host.site()?;
             site.deploy().await?;
             host.run().change(format!("deployed on {}", site.name()));
             Ok(())
-        })
+        };
+        changing(&ctx, || "the deployment of the cluster".into(), || block(&ctx, work))
     }
 }
 

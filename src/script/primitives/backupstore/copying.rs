@@ -11,7 +11,7 @@ use super::{Opened, data, on, proving::shown};
 use crate::{
     Error, Kind, Result,
     backupstore::copy::{self, CopyOptions},
-    script::{Host, RhaiResultOf, convert::Options, primitives::OrThrow},
+    script::{Host, RhaiResultOf, changing, convert::Options, primitives::OrThrow},
     terminal::human,
 };
 
@@ -60,7 +60,11 @@ fn copied(ctx: &NativeCallContext, store: Option<&Opened>, place: &Opened, optio
     let options = wishes(options).or_throw(ctx)?;
     let options = CopyOptions { progress: Some(shown(ctx, "copying backups")), ..options };
     let (to, tally) = (&place.0, options.tally.clone());
-    let done = on(ctx, store, |from| async move { copy::copy(&from, to, options).await });
+    let done = changing(
+        ctx,
+        || format!("the copy to {}", to.describe()),
+        || on(ctx, store, |from| async move { copy::copy(&from, to, options).await }),
+    );
     // Also of a copy that was cut short.
     let ((copied, bytes), pruned) = (tally.copied(), tally.pruned());
     let host = Host::of(ctx);

@@ -18,7 +18,8 @@ use crate::{
         select,
         verify::{self, Coverage, Level, Locking, Selection, VerifyOptions},
     },
-    script::{Host, RhaiResultOf, convert::Options, primitives::OrThrow},
+    objectstore::Store,
+    script::{Host, RhaiResultOf, changing, convert::Options, primitives::OrThrow},
     terminal::Unit,
 };
 
@@ -135,10 +136,17 @@ fn restored(
     wishes.finish().or_throw(ctx)?;
     let progress = Some(shown(ctx, &format!("restoring {backup}")));
     let options = RestoreOptions { overwrite, progress, ..RestoreOptions::default() };
-    let (of, restored) = on(ctx, store, |store| async move {
-        let of = select::backup(&store, backup, Timestamp::now()).await?.backup;
-        Ok((of.clone(), restore::to_file(&store, &of, file, options).await?))
-    })?;
+    let restore = |store: Store| async move {
+        let of = select::backup(&store, backup, Timestamp::now()).await?;
+        let restored = restore::to_file(&store, &of.backup, file, options).await?;
+        Ok((of, restored))
+    };
+    let what = || format!("the restore of {backup} to the file {file}");
+    let (of, restored) = changing(ctx, what, || on(ctx, store, restore))?;
+    if let Some(note) = of.note {
+        Host::of(ctx).run().say(true, note);
+    }
+    let of = of.backup;
     Host::of(ctx).run().change(format!("restored {of} to the file {file}"));
     data(&json!({
         "volume": of.volume,

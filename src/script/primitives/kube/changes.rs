@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::{object, on_cluster};
 use crate::{
     Error, Kind, Result,
-    cluster::{Applied, ApplyOptions, Change, DeleteOptions, ObjectRef, PatchKind, Propagation},
+    cluster::{Applied, ApplyOptions, Change, Cluster, DeleteOptions, ObjectRef, PatchKind, Propagation},
     script::{
-        Host, RhaiResultOf,
+        Host, RhaiResultOf, changing,
         convert::{self, Options},
         primitives::OrThrow,
     },
@@ -105,7 +105,11 @@ pub mod api {
         let options = delete_options(options).or_throw(&ctx)?;
         let reference = ObjectRef::new(kind, name).or_throw(&ctx)?;
         let deleted = reference.clone();
-        let existed = on_cluster(&ctx, |cluster| async move { cluster.delete(&deleted, options).await })?;
+        let existed = changing(
+            &ctx,
+            || format!("the deletion of {reference}"),
+            || on_cluster(&ctx, |cluster| async move { cluster.delete(&deleted, options).await }),
+        )?;
         if existed {
             Host::of(&ctx).run().change(format!("deleted {reference}"));
         }
@@ -119,7 +123,11 @@ pub mod api {
         let replicas = u32::try_from(replicas).map_err(wrong).or_throw(&ctx)?;
         let reference = ObjectRef::new(kind, name).or_throw(&ctx)?;
         let scaled = reference.clone();
-        let changed = on_cluster(&ctx, |cluster| async move { cluster.scale(&scaled, replicas).await })?;
+        let changed = changing(
+            &ctx,
+            || format!("the scaling of {reference} to {replicas}"),
+            || on_cluster(&ctx, |cluster| async move { cluster.scale(&scaled, replicas).await }),
+        )?;
         if changed {
             Host::of(&ctx).run().change(format!("scaled {reference} to {replicas}"));
         }
@@ -128,7 +136,10 @@ pub mod api {
 }
 
 fn apply_one(ctx: &NativeCallContext, wanted: Value, options: ApplyOptions) -> RhaiResultOf<Applied> {
-    let applied = on_cluster(ctx, |cluster| async move { cluster.apply(&wanted, options).await })?;
+    let name = |pointer: &str| wanted.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let what = format!("the application of {} {}", name("/kind"), name("/metadata/name"));
+    let applied =
+        changing(ctx, || what, || on_cluster(ctx, |cluster| async move { cluster.apply(&wanted, options).await }))?;
     if applied.change != Change::Unchanged && !options.dry_run {
         Host::of(ctx).run().change(format!("{} {}", applied.change.as_str(), applied.reference));
     }
@@ -145,10 +156,11 @@ fn patched(
 ) -> RhaiResultOf<Dynamic> {
     let reference = ObjectRef::new(kind, name).or_throw(ctx)?;
     let target = reference.clone();
-    let (before, after) = on_cluster(ctx, |cluster| async move {
+    let patch = |cluster: Cluster| async move {
         let before = cluster.get(&target).await?;
         Ok((before, cluster.patch(&target, &change, how, subresource.as_deref()).await?))
-    })?;
+    };
+    let (before, after) = changing(ctx, || format!("the patch of {reference}"), || on_cluster(ctx, patch))?;
     // The server keeps the version of an object that a patch leaves as it is.
     let version = "/metadata/resourceVersion";
     if before.pointer(version) != after.pointer(version) {

@@ -10,7 +10,7 @@ use crate::{
     Error, Kind, Result,
     longhorn::{BackupRequest, ClaimInfo},
     script::{
-        Host, RhaiResultOf,
+        Host, RhaiResultOf, changing,
         convert::{self, Options},
         primitives::OrThrow,
     },
@@ -33,8 +33,10 @@ pub mod api {
     pub fn backup_with(ctx: NativeCallContext, volume: &str, options: Map) -> RhaiResultOf<Dynamic> {
         let request = backup_request(volume, options).or_throw(&ctx)?;
         let mut tell = shown(&ctx, &format!("backing up {volume}"));
-        let (backup, is_new) =
-            on_longhorn(&ctx, |_, longhorn| async move { longhorn.backup(&request, &mut tell).await })?;
+        let what = || format!("the backup of the volume {volume}");
+        let (backup, is_new) = changing(&ctx, what, || {
+            on_longhorn(&ctx, |_, longhorn| async move { longhorn.backup(&request, &mut tell).await })
+        })?;
         if is_new {
             Host::of(&ctx).run().change(format!("backed up the volume {volume} as {}", backup.name));
         }

@@ -11,7 +11,7 @@ use crate::{
     cluster::{Change, ObjectRef},
     longhorn::{BindRequest, Bound, Bundle, DEFAULT_TARGET, Inventory, Wishes, expected, quantity},
     script::{
-        Host, RhaiResultOf,
+        Host, RhaiResultOf, changing,
         convert::{self, Options},
         primitives::{OrThrow, steps::collect},
     },
@@ -79,7 +79,11 @@ pub mod api {
     pub fn bind_claim(ctx: NativeCallContext, options: Map) -> RhaiResultOf<Dynamic> {
         let bound = match bind_request("longhorn::bind_claim", options).or_throw(&ctx)? {
             Wanted::Nothing(nothing) => return Ok(nothing),
-            Wanted::Bind(request) => on_longhorn(&ctx, |_, longhorn| async move { longhorn.bind(&request).await })?,
+            Wanted::Bind(request) => {
+                let what = format!("the binding of the claim {}", request.claim);
+                let bind = || on_longhorn(&ctx, |_, longhorn| async move { longhorn.bind(&request).await });
+                changing(&ctx, || what, bind)?
+            }
         };
         told(&ctx, &bound)
     }
@@ -108,8 +112,10 @@ pub mod api {
             }
         }
         let mut on_progress = shown(&ctx, "binding claims");
-        let bound =
-            on_longhorn(&ctx, |_, longhorn| async move { longhorn.bind_all(&requests, &mut on_progress).await })?;
+        let what = format!("the binding of {} claims", requests.len());
+        let bind =
+            || on_longhorn(&ctx, |_, longhorn| async move { longhorn.bind_all(&requests, &mut on_progress).await });
+        let bound = changing(&ctx, || what, bind)?;
         for (index, bound) in indices.into_iter().zip(bound) {
             results[index] = bound.or_throw(&ctx).and_then(|bound| told(&ctx, &bound));
         }

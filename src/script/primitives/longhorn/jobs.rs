@@ -7,7 +7,7 @@ use crate::{
     Error, Kind,
     cluster::Change,
     longhorn::RecurringJob,
-    script::{Host, RhaiResultOf, convert, primitives::OrThrow},
+    script::{Host, RhaiResultOf, changing, convert, primitives::OrThrow},
 };
 
 #[export_module]
@@ -31,7 +31,11 @@ pub mod api {
             })
             .or_throw(&ctx)?;
         let name = job.name.clone();
-        let change = on_longhorn(&ctx, |_, longhorn| async move { longhorn.set_recurring_job(&job).await })?;
+        let change = changing(
+            &ctx,
+            || format!("the recurring job {name}"),
+            || on_longhorn(&ctx, |_, longhorn| async move { longhorn.set_recurring_job(&job).await }),
+        )?;
         if change != Change::Unchanged {
             Host::of(&ctx).run().change(format!("{} the recurring job {name}", change.as_str()));
         }
@@ -67,12 +71,14 @@ pub mod api {
 }
 
 fn suspended(ctx: &NativeCallContext, names: Option<Vec<String>>) -> RhaiResultOf<Array> {
-    let done = on_longhorn(ctx, |_, longhorn| async move { longhorn.suspend_jobs(names.as_deref()).await })?;
+    let work = || on_longhorn(ctx, |_, longhorn| async move { longhorn.suspend_jobs(names.as_deref()).await });
+    let done = changing(ctx, || "the suspension of the recurring jobs".to_string(), work)?;
     Ok(noted(ctx, "suspended", done))
 }
 
 fn resumed(ctx: &NativeCallContext, names: Option<Vec<String>>) -> RhaiResultOf<Array> {
-    let done = on_longhorn(ctx, |_, longhorn| async move { longhorn.resume_jobs(names.as_deref()).await })?;
+    let work = || on_longhorn(ctx, |_, longhorn| async move { longhorn.resume_jobs(names.as_deref()).await });
+    let done = changing(ctx, || "the resumption of the recurring jobs".to_string(), work)?;
     Ok(noted(ctx, "resumed", done))
 }
 

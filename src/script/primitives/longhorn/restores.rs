@@ -8,7 +8,7 @@ use super::{data, on_longhorn, shown};
 use crate::{
     Result,
     longhorn::RestoreRequest,
-    script::{Host, RhaiResultOf, convert::Options, primitives::OrThrow},
+    script::{Host, RhaiResultOf, changing, convert::Options, primitives::OrThrow},
 };
 
 /// Longest time of one restore, unless the runbook says another.
@@ -27,7 +27,11 @@ pub mod api {
         let request = restore_request(options).or_throw(&ctx)?;
         let what = format!("the volume {} from the backup {}", request.volume, request.backup);
         let mut tell = shown(&ctx, &format!("restoring {}", request.volume));
-        let restored = on_longhorn(&ctx, |_, longhorn| async move { longhorn.restore(&request, &mut tell).await })?;
+        let restored = changing(
+            &ctx,
+            || format!("the restore of {what}"),
+            || on_longhorn(&ctx, |_, longhorn| async move { longhorn.restore(&request, &mut tell).await }),
+        )?;
         if restored.changed {
             Host::of(&ctx).run().change(format!("restored {what}"));
         }

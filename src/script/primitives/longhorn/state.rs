@@ -7,7 +7,7 @@ use crate::{
     Error, Kind, Result,
     cluster::ObjectRef,
     longhorn::{Bundle, DEFAULT_TARGET, Expected, Held, risks},
-    script::{Host, RhaiResultOf, convert, primitives::OrThrow},
+    script::{Host, RhaiResultOf, changing, convert, primitives::OrThrow},
 };
 
 #[export_module]
@@ -60,7 +60,8 @@ pub mod api {
     #[rhai_fn(return_raw)]
     pub fn hold(ctx: NativeCallContext, expected: Array) -> RhaiResultOf<Dynamic> {
         let expected = volumes(expected).or_throw(&ctx)?;
-        let held = on_longhorn(&ctx, |_, longhorn| async move { longhorn.hold(&expected).await })?;
+        let work = || on_longhorn(&ctx, |_, longhorn| async move { longhorn.hold(&expected).await });
+        let held = changing(&ctx, || "the holding of jobs and workloads".to_string(), work)?;
         note(&ctx, "held", &held);
         data(&held).or_throw(&ctx)
     }
@@ -68,7 +69,8 @@ pub mod api {
     /// Lets go of everything that `longhorn::hold` holds, also of an earlier run; gives what was changed.
     #[rhai_fn(return_raw)]
     pub fn release(ctx: NativeCallContext) -> RhaiResultOf<Dynamic> {
-        let released = on_longhorn(&ctx, |_, longhorn| async move { longhorn.release().await })?;
+        let work = || on_longhorn(&ctx, |_, longhorn| async move { longhorn.release().await });
+        let released = changing(&ctx, || "the release of jobs and workloads".to_string(), work)?;
         note(&ctx, "let go of", &released);
         data(&released).or_throw(&ctx)
     }
@@ -77,7 +79,8 @@ pub mod api {
     #[rhai_fn(name = "release", return_raw)]
     pub fn release_but(ctx: NativeCallContext, unproven: Array) -> RhaiResultOf<Dynamic> {
         let unproven = convert::texts(unproven).or_throw(&ctx)?;
-        let workloads = on_longhorn(&ctx, |_, longhorn| async move { longhorn.release_workloads(&unproven).await })?;
+        let work = || on_longhorn(&ctx, |_, longhorn| async move { longhorn.release_workloads(&unproven).await });
+        let workloads = changing(&ctx, || "the release of workloads".to_string(), work)?;
         let released = Held { workloads, ..Held::default() };
         note(&ctx, "let go of", &released);
         data(&released).or_throw(&ctx)
@@ -94,7 +97,8 @@ pub mod api {
     #[rhai_fn(return_raw)]
     pub fn set_aside(ctx: NativeCallContext, claim: &str, volume: &str) -> RhaiResultOf<String> {
         let reference = ObjectRef::new("persistentvolumeclaims", claim).or_throw(&ctx)?;
-        let kept = on_longhorn(&ctx, |_, longhorn| async move { longhorn.set_aside(&reference, volume).await })?;
+        let work = || on_longhorn(&ctx, |_, longhorn| async move { longhorn.set_aside(&reference, volume).await });
+        let kept = changing(&ctx, || format!("the deletion of the claim {claim}"), work)?;
         Host::of(&ctx).run().change(format!("deleted the claim {claim} and kept its volume {kept}"));
         Ok(kept)
     }

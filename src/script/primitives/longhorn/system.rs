@@ -6,8 +6,8 @@ use rhai::{Array, Dynamic, Map, NativeCallContext, plugin::*};
 
 use super::{data, on_longhorn, shown, store_of};
 use crate::{
-    longhorn::{Bundle, DEFAULT_TARGET},
-    script::{Host, RhaiResultOf, convert::Options, primitives::OrThrow},
+    longhorn::{Bundle, DEFAULT_TARGET, Longhorn},
+    script::{Host, RhaiResultOf, changing, convert::Options, primitives::OrThrow},
 };
 
 /// Longest times, unless the runbook says others.
@@ -32,10 +32,11 @@ pub mod api {
         let limit = options.duration("timeout").or_throw(&ctx)?.unwrap_or(SYSTEM_BACKUP);
         options.finish().or_throw(&ctx)?;
         let mut tell = shown(&ctx, &format!("making the system backup {name}"));
-        let backup = on_longhorn(&ctx, |host, longhorn| async move {
+        let make = |host, longhorn: Longhorn| async move {
             let store = store_of(&host, &longhorn, &longhorn.target(DEFAULT_TARGET).await?).await?;
             data(&longhorn.system_backup(name, &policy, &store, limit, &mut tell).await?)
-        })?;
+        };
+        let backup = changing(&ctx, || format!("the system backup {name}"), || on_longhorn(&ctx, make))?;
         Host::of(&ctx).run().change(format!("made the system backup {name}"));
         Ok(backup)
     }
@@ -73,11 +74,10 @@ pub mod api {
         let limit = options.duration("timeout").or_throw(&ctx)?.unwrap_or(SYSTEM_RESTORE);
         options.finish().or_throw(&ctx)?;
         let mut tell = shown(&ctx, &format!("restoring the system backup {bundle}"));
-        let restored =
-            on_longhorn(
-                &ctx,
-                |_, longhorn| async move { data(&longhorn.system_restore(bundle, limit, &mut tell).await?) },
-            )?;
+        let restore =
+            |_, longhorn: Longhorn| async move { data(&longhorn.system_restore(bundle, limit, &mut tell).await?) };
+        let what = || format!("the restore of the system backup {bundle}");
+        let restored = changing(&ctx, what, || on_longhorn(&ctx, restore))?;
         Host::of(&ctx).run().change(format!("restored the system backup {bundle}"));
         Ok(restored)
     }

@@ -10,7 +10,7 @@ use crate::{
     Error, Kind, Result,
     longhorn::{Credentials, DEFAULT_TARGET, TargetRequest},
     script::{
-        Host, RhaiResultOf,
+        Host, RhaiResultOf, changing,
         convert::{self, Options},
         primitives::OrThrow,
     },
@@ -52,8 +52,11 @@ pub mod api {
         let name = request.name.clone();
         let mut tell = shown(&ctx, &format!("configuring the backup target {name}"));
         tell(crate::longhorn::Progress { percent: None, note: "waiting for Longhorn to look at it".to_string() });
-        let (target, changed) =
-            on_longhorn(&ctx, |_, longhorn| async move { longhorn.configure_target(&request).await })?;
+        let (target, changed) = changing(
+            &ctx,
+            || format!("the configuration of the backup target {name}"),
+            || on_longhorn(&ctx, |_, longhorn| async move { longhorn.configure_target(&request).await }),
+        )?;
         drop(tell);
         if changed {
             Host::of(&ctx).run().change(format!("configured the backup target {name}"));
