@@ -96,10 +96,21 @@ pub fn expected(
         .into_iter()
         .filter_map(|(name, inventory)| inventory.map(|inventory| (name, inventory)))
         .collect();
-    let listed: BTreeSet<&str> = sources.iter().flat_map(|(_, inventory)| inventory.volume_names()).collect();
+    let (mut listed, mut left) = (BTreeSet::new(), BTreeMap::new());
+    for (_, inventory) in &sources {
+        let leftovers = inventory.leftovers();
+        listed.extend(inventory.volume_names().filter(|volume| !leftovers.contains_key(volume)));
+        left.extend(leftovers);
+    }
     let backed_up: BTreeSet<&str> =
         backups.iter().filter(|backup| backup.complete).map(|b| b.volume.as_str()).collect();
     let mut set = ExpectedSet::default();
+    for (volume, pv) in left {
+        if !listed.contains(volume) && !backed_up.contains(volume) {
+            let why = format!("only its PersistentVolume {pv} was left, without volume, claim or backup");
+            set.retired.insert(volume.to_string(), why);
+        }
+    }
     for volume in listed.union(&backed_up) {
         let expected = merge(volume, &sources, backups, as_of);
         let last = newest(backups, volume, None).and_then(Backup::data_moment);
@@ -433,6 +444,34 @@ mod tests {
         // A claim that is known is as it is known.
         let bundle = inventory("v", "app/data", "fast", "b2");
         assert_eq!(check(&expected(None, Some(&bundle), None, &backups, None)), None);
+    }
+
+    #[test]
+    fn a_persistent_volume_that_was_left_over_is_told_and_not_expected() {
+        let mut bundle = inventory("v", "app/data", "fast", "");
+        let left = inventory("old", "app/copy", "fast", "").persistent_volumes.remove("old").unwrap();
+        bundle.persistent_volumes.insert("old".into(), left.clone());
+        let volumes = |set: &ExpectedSet| set.volumes.iter().map(|e| e.volume.clone()).collect::<Vec<_>>();
+        let set = expected(None, Some(&bundle), None, &[], None);
+        assert_eq!(volumes(&set), ["v"]);
+        assert!(set.retired["old"].contains("PersistentVolume pv-old was left"), "{:?}", set.retired);
+        // With its volume, or with a backup of it, it is no mere left-over.
+        let mut with = bundle.clone();
+        with.volumes.insert("old".into(), json!({"kind": "Volume", "metadata": {"name": "old"}}));
+        assert_eq!(volumes(&expected(None, Some(&with), None, &[], None)).len(), 2);
+        let backups = [backup("old", "o", "2026-11-22T00:00:00Z", Some("app/copy"))];
+        assert_eq!(volumes(&expected(None, Some(&bundle), None, &backups, None)).len(), 2);
+        // A claim that lost its volume is missed.
+        let lost = inventory("lost", "app/lost", "fast", "");
+        with.claims.extend(lost.claims);
+        with.persistent_volumes.extend(lost.persistent_volumes);
+        assert_eq!(volumes(&expected(None, Some(&with), None, &[], None)).len(), 3);
+        // An export of nothing but PersistentVolumes says nothing of volumes and claims.
+        let alone = Inventory::of([&left]);
+        assert_eq!(volumes(&expected(Some(&alone), None, None, &[], None)), ["old"]);
+        let mut released = left;
+        released["status"] = json!({"phase": "Released"});
+        assert!(expected(Some(&Inventory::of([&released])), None, None, &[], None).volumes.is_empty());
     }
 
     #[test]

@@ -70,6 +70,19 @@ impl Inventory {
         self.volumes.keys().chain(self.persistent_volumes.keys()).map(String::as_str)
     }
 
+    /// Volumes of which only the PersistentVolume is left, with its name: neither volume nor claim was there any more, as
+    /// when a claim with the policy Retain and its volume were deleted. None when nobody wrote down what else there was.
+    pub(super) fn leftovers(&self) -> BTreeMap<&str, &str> {
+        let is_known = !(self.volumes.is_empty() && self.claims.is_empty());
+        let is_left = |(volume, pv): &(&String, &Value)| {
+            let has_claim = self.claim_of(volume).is_some_and(|claim| self.claims.contains_key(&claim));
+            let is_released = fields::text(pv, "/status/phase") == "Released";
+            !self.volumes.contains_key(*volume) && !has_claim && (is_known || is_released)
+        };
+        let left = self.persistent_volumes.iter().filter(is_left);
+        left.map(|(volume, pv)| (volume.as_str(), fields::name(pv))).collect()
+    }
+
     /// `namespace/name` of the claim of a volume: by its PersistentVolume, else by the volume's own memory of it.
     pub(super) fn claim_of(&self, volume: &str) -> Option<String> {
         let pv = self.persistent_volumes.get(volume);

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Expected, Longhorn, VOLUME, Volume, fields, outcome, quantity, volume::handle};
+use super::{Backup, Expected, Longhorn, VOLUME, Volume, fields, outcome, quantity, volume::handle};
 use crate::{Result, cluster::ListOptions};
 
 /// How far an expected volume is from being back.
@@ -69,6 +69,7 @@ struct Seen {
     volumes: BTreeMap<String, Value>,
     persistent_volumes: BTreeMap<String, Value>,
     claims: BTreeMap<String, Value>,
+    backups: Vec<Backup>,
 }
 
 /// State, reason, next step.
@@ -78,10 +79,12 @@ impl Longhorn {
     /// Where the expected volumes stand now, in their order.
     pub async fn standing(&self, expected: &[Expected]) -> Result<Vec<Standing>> {
         let everywhere = ListOptions::everywhere();
-        let (volumes, persistent_volumes, claims) = tokio::try_join!(
+        let (volumes, persistent_volumes, claims, backups) = tokio::try_join!(
             async { self.cluster.list(VOLUME, &self.all()).await },
             self.cluster.list("persistentvolumes", &everywhere),
             self.cluster.list("persistentvolumeclaims", &everywhere),
+            // A large future, among large ones.
+            Box::pin(self.backups(None)),
         )?;
         let by_name = |objects: Vec<Value>| objects.into_iter().map(|o| (fields::name(&o).to_string(), o)).collect();
         let key = |claim: &Value| format!("{}/{}", fields::text(claim, "/metadata/namespace"), fields::name(claim));
@@ -89,6 +92,7 @@ impl Longhorn {
             volumes: by_name(volumes),
             persistent_volumes: by_name(persistent_volumes),
             claims: claims.into_iter().map(|claim| (key(&claim), claim)).collect(),
+            backups,
         };
         Ok(expected.iter().map(|expected| seen.stand(expected)).collect())
     }
@@ -109,6 +113,9 @@ impl Seen {
     }
 
     fn judge(&self, expected: &Expected) -> Judgement {
+        if let Some(moved) = self.moved(expected) {
+            return moved;
+        }
         let found = self.volumes.get(&expected.volume);
         let Some(volume) = found.filter(|volume| !fields::is_going(volume)) else {
             let why = if found.is_some() { "the volume is being deleted" } else { "there is no such volume" };
@@ -154,7 +161,7 @@ impl Seen {
             "Bound" if original => in_place(),
             "Bound" => match difference(expected, claim, volume) {
                 None => in_place(),
-                Some(why) => (State::Differs, why, "change the claim or the export, whichever is wrong".to_string()),
+                Some(why) => (State::Differs, why, DIFFERS.to_string()),
             },
             phase => {
                 unbound(format!("the claim {key} is {}", if phase.is_empty() { "not looked at yet" } else { phase }))
@@ -162,12 +169,53 @@ impl Seen {
         }
     }
 
+    /// The claim, and the other volume than the expected one that it is on.
+    fn elsewhere(&self, expected: &Expected) -> Option<(&Value, &str)> {
+        let claim = self.claims.get(expected.claim.as_ref()?).filter(|claim| !fields::is_going(claim))?;
+        let pv = self.persistent_volumes.get(fields::some(claim, "/spec/volumeName")?)?;
+        handle(pv).filter(|volume| *volume != expected.volume).map(|volume| (claim, volume))
+    }
+
+    /// The claim when it is on another volume that was restored from its own backups: restoring one claim gives it a new
+    /// volume, which has no backup of its own yet.
+    fn moved(&self, expected: &Expected) -> Option<Judgement> {
+        let (claim, other) = self.elsewhere(expected)?;
+        let object = self.volumes.get(other)?;
+        let volume = Volume::read(object);
+        let (name, key) = (&volume.from_backup, expected.claim.as_deref().unwrap_or_default());
+        let source = self.backups.iter().find(|backup| backup.name == *name);
+        let is_own = volume.from_volume == expected.volume
+            || source.is_some_and(|source| source.claim.is_some() && source.claim == expected.claim);
+        let is_bound = fields::text(claim, "/status/phase") == "Bound";
+        if name.is_empty() || !is_own || !is_bound || !outcome::is_restored(object) {
+            return None;
+        }
+        let taken = moment(expected.taken.as_deref());
+        let is_the_one = expected.backup.as_ref() == Some(name) && volume.from_volume == expected.volume;
+        if is_the_one || source.and_then(Backup::data_moment).is_some_and(|of| taken.is_some_and(|taken| of >= taken)) {
+            return Some(match difference(expected, claim, &volume) {
+                None => (State::InPlace, format!("restored from {name}, as the volume {other}"), String::new()),
+                Some(why) => (State::Differs, why, DIFFERS.to_string()),
+            });
+        }
+        // Somebody chose an older backup, and may have written to it since.
+        moment(Some(&volume.created)).filter(|created| taken.is_some_and(|taken| *created > taken)).map(|_| {
+            let reason = format!(
+                "the claim {key} was restored from the older backup {name} at {}, as the volume {other}",
+                volume.created
+            );
+            let next = format!(
+                "if that is the state that is wanted, back it up: lhrun backup-now --set claims={key}; if not, run this with \
+                 --set replace=true, which keeps that volume aside"
+            );
+            (State::Taken, reason, next)
+        })
+    }
+
     /// The claim when it is on another volume than the expected one.
     fn taken(&self, expected: &Expected) -> Option<Judgement> {
         let key = expected.claim.as_ref()?;
-        let claim = self.claims.get(key).filter(|claim| !fields::is_going(claim))?;
-        let name = fields::some(claim, "/spec/volumeName")?;
-        let other = handle(self.persistent_volumes.get(name)?).filter(|volume| *volume != expected.volume)?;
+        let (_, other) = self.elsewhere(expected)?;
         let made = self.volumes.get(other).map(Volume::read).map_or(String::new(), |volume| {
             let from = if volume.from_backup.is_empty() {
                 "empty".to_string()
@@ -184,6 +232,12 @@ impl Seen {
     }
 }
 
+const DIFFERS: &str = "change the claim or the export, whichever is wrong";
+
+fn moment(text: Option<&str>) -> Option<Timestamp> {
+    text?.parse().ok()
+}
+
 fn lost(reason: &str) -> Judgement {
     let next = "look for its data elsewhere: an older bucket, an offsite copy, a dump";
     (State::Lost, reason.to_string(), next.to_string())
@@ -192,7 +246,6 @@ fn lost(reason: &str) -> Judgement {
 /// Whether what is in the volume is what is expected; true for the very volume that was backed up.
 fn content(expected: &Expected, object: &Value) -> Result<bool, Judgement> {
     let volume = Volume::read(object);
-    let moment = |text: &str| text.parse::<Timestamp>().ok();
     let Some(backup) = &expected.backup else {
         // A system restore makes a volume that had no backup anew, empty; any other is simply there.
         let made_anew = fields::map(object, "/metadata/annotations").contains_key("longhorn.io/last-system-restored");
@@ -202,8 +255,8 @@ fn content(expected: &Expected, object: &Value) -> Result<bool, Judgement> {
             Ok(true)
         };
     };
-    let taken = expected.taken.as_deref().and_then(moment);
-    let older = moment(&volume.created).zip(taken).is_some_and(|(created, taken)| created <= taken);
+    let taken = moment(expected.taken.as_deref());
+    let older = moment(Some(&volume.created)).zip(taken).is_some_and(|(created, taken)| created <= taken);
     if older && !volume.restoring {
         return Ok(true);
     }
@@ -288,6 +341,11 @@ mod tests {
             "status": {"state": "detached", "robustness": "unknown", "restoreInitiated": !backup.is_empty()}})
     }
 
+    fn backup(name: &str, at: &str) -> Value {
+        json!({"metadata": {"name": name}, "status": {"state": "Completed", "url": "s3://b@r/?", "volumeName": "vol",
+            "lastSyncedAt": at, "snapshotCreatedAt": at, "volumeSize": "1073741824"}})
+    }
+
     fn pv(name: &str, volume: &str) -> Value {
         json!({"metadata": {"name": name}, "spec": {"csi": {"driver": "driver.longhorn.io", "volumeHandle": volume}}})
     }
@@ -303,6 +361,9 @@ mod tests {
             volumes: by_name(volumes),
             persistent_volumes: by_name(pvs),
             claims: claims.iter().map(|claim| ("app/data".to_string(), claim.clone())).collect(),
+            backups: [("b1", "2026-11-19T02:00:00Z"), ("b2", "2026-11-20T02:00:00Z"), ("b3", "2026-11-20T03:00:00Z")]
+                .map(|(name, at)| Backup::read(&backup(name, at)))
+                .into(),
         };
         let standing = seen.stand(expected);
         assert_eq!(standing.to_do || standing.state == State::InPlace, standing.next.is_empty(), "{standing:?}");
@@ -375,6 +436,41 @@ mod tests {
             assert_eq!(state, State::Taken);
             assert!(reason.contains("pvc-new, which was made empty at 2026-11-21T00:00:00Z"), "{reason}");
         }
+    }
+
+    #[test]
+    fn a_claim_on_a_volume_restored_from_its_own_backup_is_there() {
+        let on = |from: &str, before: &[Value]| {
+            let volumes: Vec<_> = before.iter().cloned().chain([volume("restored-1", LATER, from)]).collect();
+            judge(&expected(), &volumes, &[pv("p", "restored-1")], &[claim("p", "Bound")])
+        };
+        // The former volume is kept, or deleted.
+        for before in [vec![], vec![volume("vol", "2026-11-01T00:00:00Z", "")]] {
+            let (state, reason) = on("b2", &before);
+            assert_eq!(state, State::InPlace, "{reason}");
+            assert!(reason.contains("restored from b2, as the volume restored-1"), "{reason}");
+            assert_eq!(on("b3", &before).0, State::InPlace, "newer than what is expected, as with as-of");
+            let (state, reason) = on("b1", &before);
+            assert_eq!(state, State::Taken);
+            assert!(reason.contains("restored from the older backup b1"), "{reason}");
+            let (state, reason) = on("", &before);
+            assert_eq!(state, State::Taken);
+            assert!(reason.contains("made empty"), "{reason}");
+        }
+        let seen = |object: Value, wanted: &Expected, phase: &str| {
+            judge(wanted, &[object], &[pv("p", "restored-1")], &[claim("p", phase)]).0
+        };
+        let mut other = expected();
+        other.size = Some(2 << 30);
+        assert_eq!(seen(volume("restored-1", LATER, "b2"), &other, "Bound"), State::Differs);
+        assert_eq!(seen(volume("restored-1", LATER, "b2"), &expected(), "Lost"), State::Taken);
+        let mut object = volume("restored-1", LATER, "b2");
+        object["status"]["restoreRequired"] = true.into();
+        assert_eq!(seen(object, &expected(), "Bound"), State::Taken, "its data are not there yet");
+        // A backup of the same name of another volume.
+        let mut foreign = volume("restored-1", LATER, "b9");
+        foreign["spec"]["fromBackup"] = "s3://backups@us-east-1/?backup=b9&volume=other".into();
+        assert_eq!(seen(foreign, &expected(), "Bound"), State::Taken);
     }
 
     #[test]

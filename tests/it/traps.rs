@@ -496,7 +496,8 @@ fn two_bad_volumes_of_twenty_stop_none_of_the_others() {
         .says(&format!("not restored: wiki/c (volume {})", volumes[1]))
         .says("no complete backup of it was found")
         .says("look for its data elsewhere")
-        .says("restore an older one");
+        .says("restore an older one")
+        .says("the next steps differ");
     let proven = each(&|namespace, claims| {
         let back: Vec<_> =
             claims.iter().filter(|claim| !matches!((namespace, **claim), ("mail", "b") | ("wiki", "c"))).collect();

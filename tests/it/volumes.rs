@@ -96,12 +96,31 @@ fn a_volume_is_restored_beside_or_in_place_and_a_failure_is_undone() {
     lab.runbook("restore-volume", &["claim=files-test/data", "beside=copy"])
         .success()
         .says("mount the claim files-test/copy");
-    lab.runbook("restore-volume", &["claim=files-test/data", "beside=copy"]).success().says("nothing was changed");
+    let again =
+        lab.runbook("restore-volume", &["claim=files-test/data", "beside=copy"]).success().says("nothing was changed");
+    again.says("kubectl delete pvc -n files-test copy; kubectl delete pv restored-");
     lab.script(
         "let c = kube::get(\"pvc\", \"files-test/copy\"); print(`${c.status.phase} ${c.spec.storageClassName}`);",
     )
     .success()
     .says("Bound longhorn");
+
+    // It is deleted, but for its PersistentVolume: that is no volume to be missed.
+    lab.script(
+        "let volume = longhorn::volume_of(\"files-test/copy\");
+         kube::delete(\"pvc\", \"files-test/copy\", #{wait: true});
+         kube::delete(\"volumes.longhorn.io\", `longhorn-system/${volume}`, #{wait: true});
+         if kube::get(\"pv\", volume).status.phase != \"Released\" { fail(\"failed\", \"it is not released\"); }
+         runbook(\"system-backup\");",
+    )
+    .success();
+    lab.runbook("export-state", &["folder=state"]).success();
+    for parameters in [&[][..], &["state=state"]] {
+        lab.runbook("full-restore", parameters)
+            .success()
+            .says("nothing to do: all 1 volumes")
+            .says("was left, without volume");
+    }
 
     // A backup whose data are not what it says of them: everything is as it was before.
     let before = lab.script("print(longhorn::volume_of(\"files-test/data\"));").success().stdout();
@@ -169,9 +188,23 @@ fn a_volume_under_a_new_name_is_compared_with_the_backup_it_came_from() {
     let lab = Lab::up().with_files();
     lab.runbook("backup-now", &[]).success();
     lab.runbook("restore-volume", &["claim=files-test/data"]).success().says("is on the volume restored-");
+    // It is what is expected, though under another name.
+    lab.runbook("full-restore", &["replace=true"]).success().says("nothing to do").says("nothing was changed");
     // Now the claim is expected back with the new volume, whose own backups know nothing of the former one's.
     lab.runbook("backup-now", &[]).success();
     lab.runbook("verify-restore", &[]).success().says("files-test/data: files: 3");
+
+    // From an older one, which may be what is wanted, and may not.
+    let older = "print(longhorn::backups().filter(|b| b.claim == \"files-test/data\")[1].name);";
+    let older = lab.script(older).success().stdout();
+    lab.runbook("restore-volume", &["claim=files-test/data", &format!("backup={}", older.trim()), "again=true"])
+        .success();
+    lab.runbook("full-restore", &[])
+        .code(1)
+        .says("the claim files-test/data was restored from the older backup")
+        .says("lhrun backup-now --set claims=files-test/data");
+    lab.runbook("backup-now", &[]).success();
+    lab.runbook("full-restore", &[]).success().says("nothing to do");
 }
 
 #[test]
