@@ -30,12 +30,21 @@ pub struct Config {
     pub store: Option<Bucket>,
     /// `[site]`: the commands behind `site::`.
     pub site: Option<Site>,
-    /// `[params]`: defaults for the parameters of runbooks, as text.
+    /// `[params]`: defaults for the parameters of runbooks.
     #[serde(deserialize_with = "parameters")]
-    pub params: BTreeMap<String, String>,
+    pub params: Params,
     /// Where it was read from, if anywhere.
     #[serde(skip)]
     pub path: Option<PathBuf>,
+}
+
+/// `[params]`, as text.
+#[derive(Debug, Default)]
+pub struct Params {
+    /// For every runbook that has a parameter of that name.
+    pub all: BTreeMap<String, String>,
+    /// `[params.RUNBOOK]`: for the runbook of that name alone.
+    pub of: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// `[store]`. What it leaves out comes from the AWS variables of the environment.
@@ -179,16 +188,25 @@ fn secret<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SecretString>, D
 }
 
 /// Parameters are text on the command line, so numbers and truth values of the file become text as well.
-fn parameters<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let values = BTreeMap::<String, Spanned<Value>>::deserialize(input)?;
-    let text = |(name, value): (String, Spanned<Value>)| match value.into_inner() {
+fn parameters<'de, D: Deserializer<'de>>(input: D) -> Result<Params, D::Error> {
+    let text = |name: String, value: Value| match value {
         Value::String(text) => Ok((name, text)),
         Value::Integer(number) => Ok((name, number.to_string())),
         Value::Float(number) => Ok((name, number.to_string())),
         Value::Boolean(truth) => Ok((name, truth.to_string())),
         _ => Err(serde::de::Error::custom(format!("parameter `{name}` must be a text, a number, true or false"))),
     };
-    values.into_iter().map(text).collect()
+    let mut params = Params::default();
+    for (name, value) in BTreeMap::<String, Spanned<Value>>::deserialize(input)? {
+        match value.into_inner() {
+            Value::Table(table) => {
+                let own = table.into_iter().map(|(name, value)| text(name, value)).collect::<Result<_, _>>()?;
+                params.of.insert(name, own);
+            }
+            value => params.all.extend([text(name, value)?]),
+        }
+    }
+    Ok(params)
 }
 
 #[cfg(test)]
@@ -209,21 +227,24 @@ mod tests {
     #[test]
     fn everything_is_optional() {
         let config = Config::parse("lhrun.toml", "").unwrap();
-        assert!(config.store.is_none() && config.params.is_empty() && config.site.is_none());
+        assert!(config.store.is_none() && config.params.all.is_empty() && config.site.is_none());
     }
 
     #[test]
     fn sections_are_read() {
         let text = "[store]\nbucket = \"longhorn\"\nendpoint = \"http://s3\"\naccess_key = \"me\"\nsecret_key = \"hush\"\n\
-                    [site]\nteardown = \"make down\"\nrebuild = \"make k3s\"\n[params]\nreplicas = 2\nkeep = true\nclass = \"longhorn\"\n";
+                    [site]\nteardown = \"make down\"\nrebuild = \"make k3s\"\n[params]\nreplicas = 2\nkeep = true\nclass = \"longhorn\"\n\
+                    [params.offsite-copy]\nurl = \"s3://copies/\"\nat-once = 4\n";
         let config = Config::parse("lhrun.toml", text).unwrap();
         let store = config.store().unwrap().unwrap();
         assert_eq!((store.bucket.as_str(), store.endpoint.as_deref()), ("longhorn", Some("http://s3")));
         assert_eq!(store.access_key.as_deref(), Some("me"));
         assert_eq!(store.secret_key.unwrap().expose_secret(), "hush");
         assert_eq!(config.site.as_ref().map(|site| site.rebuild.as_str()), Some("make k3s"));
-        let params: Vec<_> = config.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let params: Vec<_> = config.params.all.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(params, ["class=longhorn", "keep=true", "replicas=2"]);
+        assert_eq!(config.params.of["offsite-copy"]["at-once"], "4");
+        assert_eq!(config.params.of["offsite-copy"]["url"], "s3://copies/");
         assert!(!format!("{config:?}").contains("hush"));
     }
 
@@ -242,6 +263,7 @@ mod tests {
         assert!(shown_error("[store\nbucket = 1").contains("lhrun.toml:1:7"));
         assert!(shown_error("[store]\nbucket = 1\n").contains("lhrun.toml:2:10"));
         assert!(shown_error("[params]\nlist = [1]\n").contains("parameter `list` must be"));
+        assert!(shown_error("[params.capacity]\nlist = [1]\n").contains("parameter `list` must be"));
         assert!(shown_error("[store]\nregion = \"x\"\n").contains("missing field `bucket`"));
     }
 

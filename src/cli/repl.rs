@@ -36,7 +36,7 @@ pub fn run(setting: &Setting) -> Result<u8, Failure> {
     // Where runbooks are worked on, what they import is found as from inside of them.
     let folder = Path::new("runbooks");
     let library = Library::of_folder(if folder.is_dir() { folder } else { Path::new("") });
-    let place = Place::open(setting, library, setting.config.params.clone())?;
+    let place = Place::open(setting, library, setting.config.params.all.clone())?;
     let host = Host::new(
         place.settings.clone(),
         setting.runtime.handle().clone(),

@@ -1,8 +1,8 @@
 //! `lhrun run`, and its short form `lhrun RUNBOOK`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ffi::OsStr, path::Path};
 
-use super::{Failure, Setting, place::Place, runbook};
+use super::{Failure, Setting, config::Params, place::Place, runbook};
 use crate::{
     report,
     run::{Run, Verdict},
@@ -38,7 +38,9 @@ fn parameter(text: &str) -> Result<(String, String), String> {
 
 pub fn run(setting: &Setting, args: &Args) -> Result<u8, Failure> {
     let (document, library) = runbook::find(&args.runbook)?;
-    if let Some(name) = document.name.strip_prefix(EMBEDDED) {
+    // Whoever gave a plain name meant the copy inside.
+    let names_a_file = Path::new(&args.runbook).components().count() > 1 || args.runbook.contains('.');
+    if let Some(name) = document.name.strip_prefix(EMBEDDED).filter(|_| names_a_file) {
         setting.terminal.note(&format!("there is no file {}: running the copy of {name} inside lhrun", args.runbook));
     }
     let parameters = parameters(setting, args, &library, &document);
@@ -83,14 +85,18 @@ fn execute(setting: &Setting, place: &Place, document: Document) -> RunOutcome {
     script::run(&host, document)
 }
 
-/// What was set, over those defaults of the configuration that this runbook has a parameter for.
+/// What was set, over the configuration's defaults for this runbook, over those for all that it has a parameter for.
 fn parameters(setting: &Setting, args: &Args, library: &Library, document: &Document) -> BTreeMap<String, String> {
-    let mut parameters = setting.config.params.clone();
+    let Params { all, of } = &setting.config.params;
+    let mut parameters = all.clone();
     if !parameters.is_empty()
         && let Some(declared) = script::parameters(library, document.clone())
     {
         parameters.retain(|name, _| declared.iter().any(|parameter| parameter.name == *name));
     }
+    let name = Path::new(&document.name).file_stem().and_then(OsStr::to_str).unwrap_or_default();
+    let name = name.strip_prefix(EMBEDDED).unwrap_or(name);
+    parameters.extend(of.get(name).cloned().unwrap_or_default());
     parameters.extend(args.set.iter().cloned());
     parameters
 }

@@ -26,6 +26,7 @@ pub(super) const FILES: &[(&str, &str)] = &[
     ("lib/damage.rhai", include_str!("../../runbooks/lib/damage.rhai")),
     ("lib/exchange.rhai", include_str!("../../runbooks/lib/exchange.rhai")),
     ("lib/export.rhai", include_str!("../../runbooks/lib/export.rhai")),
+    ("lib/growth.rhai", include_str!("../../runbooks/lib/growth.rhai")),
     ("lib/offsite.rhai", include_str!("../../runbooks/lib/offsite.rhai")),
     ("lib/pods.rhai", include_str!("../../runbooks/lib/pods.rhai")),
     ("lib/protection.rhai", include_str!("../../runbooks/lib/protection.rhai")),
