@@ -121,6 +121,26 @@ fn parameters_of_the_configuration() {
         .file("lhrun.toml", "[params]\nrows = 7\nother = \"of another runbook\"\n");
     assert_eq!(lab.run(&["a.rhai"]).out, "7\n");
     assert_eq!(lab.run(&["a.rhai", "--set", "rows=8"]).out, "8\n", "the command line counts more");
+    // Those of one runbook count more than those of all, and for it alone.
+    let lab = lab
+        .file("b.rhai", "print(param(\"rows\", 5, \"how many\"));\n")
+        .file("lhrun.toml", "[params]\nrows = 7\n[params.a]\nrows = 9\n");
+    assert_eq!(lab.run(&["a.rhai"]).out, "9\n");
+    assert_eq!(lab.run(&["b.rhai"]).out, "7\n");
+    assert_eq!(lab.run(&["a.rhai", "--set", "rows=8"]).out, "8\n");
+    let lab = lab.file("lhrun.toml", "[params.a]\nrosw = 9\n");
+    lab.run(&["a.rhai"]).failed(2, &["has no parameter rosw"]);
+    assert_eq!(lab.run(&["b.rhai"]).out, "5\n");
+}
+
+#[test]
+fn the_copy_inside_is_told_of_when_a_file_was_named() {
+    let lab = Lab::new();
+    let said = "there is no file runbooks/restore-volume.rhai: running the copy";
+    lab.run(&["runbooks/restore-volume.rhai"]).failed(2, &[said, "no claim is named"]);
+    let named = lab.run(&["restore-volume"]);
+    named.failed(2, &["no claim is named"]);
+    assert!(!named.err.contains("there is no file"), "{}", named.err);
 }
 
 #[test]

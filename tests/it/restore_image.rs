@@ -104,8 +104,9 @@ fn what_was_restored_is_told() {
     ] {
         assert!(said.stdout().lines().any(|found| found == line), "no {line:?} in {said}");
     }
+    assert!(said.stderr().contains("sudo mount -o loop 'a.img' /mnt"), "{said}");
     let said = place.restore(&["pvc-legacy@2026-11-22T18:38:56Z", "-o", "b.yaml", "--no-lock", "--result", "yaml"]);
-    said.success().says("backup: backup-0000000000001402").never_says("Volume:");
+    said.success().says("backup: backup-0000000000001402").never_says("Volume:").never_says("mount");
 }
 
 #[test]
@@ -235,7 +236,7 @@ fn a_qcow2_image_is_made_where_qemu_img_is() {
     // The next one makes a copy, so that it can be seen what it was given. A killed one may have left its own, too.
     fs::write(place.path("a.qcow2.partial.qcow2"), "half").unwrap();
     program(&place.path("copying"), "[ \"$1\" = --version ] || { shift 5; cp \"$1\" \"$2\"; }");
-    Said::of(with_programs("copying")).success().says("Kept:").says("a.qcow2 (qcow2)");
+    Said::of(with_programs("copying")).success().says("Kept:").says("a.qcow2 (qcow2)").never_says("mount");
     assert_eq!(sha256(&place.path("a.qcow2")), SHA256);
     assert_eq!(place.left(), ["a.qcow2", "copying", "failing"]);
 

@@ -121,7 +121,7 @@ fn every_claim_gets_a_verdict_and_a_schedule() {
         .code(3)
         .says("files-test/data: never: no backup job applies")
         .says("files-test/scratch: not on Longhorn");
-    lab.runbook("backup-now", &[]).success();
+    lab.runbook("backup-now", &[]).success().says("MiB ");
     check(&["ignore=files-test/scratch"]).code(3).says("files-test/data: no schedule").never_says("scratch");
 
     lab.runbook("recurring-jobs", &["daily=0 25 * * *"]).code(2).says("no schedule").never_says("set up daily-backup");
@@ -129,6 +129,7 @@ fn every_claim_gets_a_verdict_and_a_schedule() {
     lab.runbook("recurring-jobs", &["daily-keep=0"]).code(2).says("would keep 0");
     lab.runbook("recurring-jobs", &[]).success().says("T02:00:00Z").says("4 changes");
     lab.runbook("recurring-jobs", &[]).success().says("nothing was changed");
+    check(&["ignore=files-test/scratch"]).success().says("its last backup is younger than 24h");
     lab.script(
         "for job in longhorn::recurring_jobs() { print(`${job.name} ${job.task} ${job.cron} ${job.retain} ${job.groups.len()}`); }",
     )
