@@ -36,6 +36,10 @@ test-real: test-packages ## Run the same scenarios, the drill and Longhorn's sch
 	@servers=$$(tests/real/build) && cat "$$servers/versions" && \
 		LHRUN_REAL="$$servers" $(CARGO) test --locked --test it real:: -- --ignored --nocapture --test-threads=1
 
+.PHONY: test-mission
+test-mission: test-packages ## Lose a site of twenty volumes on the embedded cluster and bring it back, through the targets below
+	$(CARGO) test --locked --test it mission:: -- --ignored --nocapture
+
 .PHONY: demo-packages test-packages
 demo-packages:
 	@.ci/packages initdb=postgresql mke2fs=e2fsprogs setpriv=util-linux cc=build-essential

@@ -40,6 +40,7 @@ fn comes_back(strategy: &str, way: &str) -> Site {
 }
 
 #[test]
+#[ignore = "takes minutes: make test-mission"]
 fn the_gate_opens_when_all_twenty_are_backed_up_and_refuses_when_one_is_not() {
     if !can_run() {
         return;
@@ -60,6 +61,7 @@ fn the_gate_opens_when_all_twenty_are_backed_up_and_refuses_when_one_is_not() {
 }
 
 #[test]
+#[ignore = "takes minutes: make test-mission"]
 fn twenty_volumes_come_back_by_the_way_that_is_chosen_for_them() {
     if can_run() {
         comes_back("auto", "it recorded exactly the expected backups");
@@ -67,6 +69,7 @@ fn twenty_volumes_come_back_by_the_way_that_is_chosen_for_them() {
 }
 
 #[test]
+#[ignore = "takes minutes: make test-mission"]
 fn twenty_volumes_come_back_by_longhorns_system_restore() {
     if can_run() {
         comes_back("system", "have Longhorn restore the system backup");
@@ -74,6 +77,7 @@ fn twenty_volumes_come_back_by_longhorns_system_restore() {
 }
 
 #[test]
+#[ignore = "takes minutes: make test-mission"]
 fn twenty_volumes_come_back_one_by_one_and_what_is_changed_afterwards_is_noticed() {
     if !can_run() {
         return;
@@ -102,6 +106,7 @@ fn twenty_volumes_come_back_one_by_one_and_what_is_changed_afterwards_is_noticed
 
 /// A database has lost a block, and the only backup of a folder its configuration.
 #[test]
+#[ignore = "takes minutes: make test-mission"]
 fn two_that_cannot_be_restored_are_named_and_the_eighteen_others_proven() {
     if !can_run() {
         return;
@@ -110,13 +115,16 @@ fn two_that_cannot_be_restored_are_named_and_the_eighteen_others_proven() {
     let site = Remains::of_the_site().rebuilt("");
     let damage = r#"
         longhorn::sync();
-        let volume = |claim| longhorn::expected().filter(|e| e.claim == claim)[0].volume;
+        let of = #{};
+        for e in longhorn::expected() { of[e.claim] = e.volume; }
+        let volume = of["shop/data-db-0"];
         // The largest block holds data; the smallest may be all zeros, which nobody would miss.
-        let blocks = s3::list("backupstore/volumes/").filter(|o| o.key.contains(`/${volume.call("shop/data-db-0")}/blocks/`));
+        let blocks = s3::list("backupstore/volumes/").filter(|o| o.key.contains(`/${volume}/blocks/`));
         blocks.sort(|a, b| b.size - a.size);
         s3::delete(blocks[0].key);
         print(`block ${blocks[0].key}`);
-        let config = s3::list("backupstore/volumes/").filter(|o| o.key.contains(`/${volume.call("media/library")}/backups/`));
+        volume = of["media/library"];
+        let config = s3::list("backupstore/volumes/").filter(|o| o.key.contains(`/${volume}/backups/`));
         if config.len() != 1 { fail("failed", `${config.len()} backups of media/library`); }
         s3::put(config[0].key, s3::get(config[0].key).sub_string(0, 100));
     "#;
