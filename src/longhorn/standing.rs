@@ -392,7 +392,7 @@ mod tests {
         let (state, reason) = judge(&expected(), &volumes, &pvs, &[going(claim("p", "Bound"))]);
         assert_eq!((state, reason.as_str()), (State::Unbound, "the claim app/data is being deleted"));
         let [volume] = volumes.map(going);
-        let (state, reason) = judge(&expected(), &[volume.clone()], &pvs, &[claim("p", "Bound")]);
+        let (state, reason) = judge(&expected(), std::slice::from_ref(&volume), &pvs, &[claim("p", "Bound")]);
         assert_eq!((state, reason.as_str()), (State::Missing, "the volume is being deleted"));
         let nothing = Expected { backup: None, taken: None, ..expected() };
         assert_eq!(judge(&nothing, &[volume], &pvs, &[]).0, State::Lost);

@@ -59,10 +59,10 @@ pub fn claims() -> Vec<Claim> {
         let of_set = (0..app.pods).map(|number| format!("data-{}-{number}", app.name));
         of_set.chain(app.claims.iter().map(ToString::to_string)).collect()
     };
-    let named = APPS.iter().flat_map(|app| {
+    let all = APPS.iter().flat_map(|app| {
         names(app).into_iter().map(|claim| (format!("{}/{claim}", app.namespace), app.kind)).collect::<Vec<_>>()
     });
-    named.enumerate().map(|(number, (name, kind))| Claim { name, kind, rows: 101 + number }).collect()
+    all.enumerate().map(|(number, (name, kind))| Claim { name, kind, rows: 101 + number }).collect()
 }
 
 impl Claim {
@@ -82,12 +82,12 @@ impl Claim {
                 r#"redis::ask("{name}", "0", ["EVAL", "for i = 1, {rows} do redis.call('SET', 'key:' .. i, ARGV[1] .. i) end", "0", "{name}"]);"#
             ),
             Kind::Sqlite => format!(
-                r##"pods::shell("{name}", #"sqlite3 "$1/app.db" "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);
+                r#"pods::shell("{name}", `sqlite3 "$1/app.db" "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);
                     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
-                    INSERT INTO notes SELECT i, '{name} ' || i FROM n""#, [pods::mount("{name}").path]);"##
+                    INSERT INTO notes SELECT i, '{name} ' || i FROM n"`, [pods::mount("{name}").path]);"#
             ),
             Kind::Files => format!(
-                r##"pods::shell("{name}", #"cd "$1"; for i in $(seq 1 {rows}); do echo "{name} $i" >"file $i"; done"#, [pods::mount("{name}").path]);"##
+                r#"pods::shell("{name}", `cd "$1"; for i in $(seq 1 {rows}); do echo "{name} $i" >"file $i"; done`, [pods::mount("{name}").path]);"#
             ),
         }
     }
@@ -221,7 +221,7 @@ pub fn manifests() -> String {
     let namespaces =
         namespaces.into_iter().map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
     let objects = namespaces.chain(APPS.iter().flat_map(App::objects));
-    objects.map(|object| format!("---\n{object}\n")).collect()
+    objects.map(|object| object.to_string()).collect::<Vec<_>>().join("\n---\n")
 }
 
 #[test]

@@ -101,12 +101,10 @@ impl Site {
     pub fn deploy(&self) {
         let begun = Instant::now();
         let kind = |app: &App| if app.pods > 0 { "statefulset" } else { "deployment" };
-        let waits: String = APPS
-            .iter()
-            .map(|app| {
-                format!("kube::wait(\"{}\", \"{}/{}\", \"rollout\", \"3m\");\n", kind(app), app.namespace, app.name)
-            })
-            .collect();
+        let wait = |app: &App| {
+            format!("kube::wait(\"{}\", \"{}/{}\", \"rollout\", \"3m\");", kind(app), app.namespace, app.name)
+        };
+        let waits = APPS.iter().map(wait).collect::<Vec<_>>().join("\n");
         self.lab.script(&format!("kube::apply(kube::manifest(\"apps.yaml\"));\n{waits}")).success();
         eprintln!("deploy: {:.1} s", begun.elapsed().as_secs_f32());
     }
