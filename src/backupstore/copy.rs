@@ -18,8 +18,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub use self::tally::Tally;
 use self::moving::{Mover, Outcome};
+pub use self::tally::Tally;
 use super::{
     Catalog, Progress,
     block::Checksum,
