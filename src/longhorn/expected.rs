@@ -457,7 +457,10 @@ mod tests {
         assert!(set.retired["old"].contains("PersistentVolume pv-old was left"), "{:?}", set.retired);
         // With its volume, or with a backup of it, it is no mere left-over.
         let mut with = bundle.clone();
-        with.volumes.insert("old".into(), json!({"kind": "Volume", "metadata": {"name": "old"}, "status": {"lastBackup": "o"}}));
+        with.volumes.insert(
+            "old".into(),
+            json!({"kind": "Volume", "metadata": {"name": "old"}, "status": {"lastBackup": "o"}}),
+        );
         assert_eq!(volumes(&expected(None, Some(&with), None, &[], None)).len(), 2);
         let backups = [backup("old", "o", "2026-11-22T00:00:00Z", Some("app/copy"))];
         assert_eq!(volumes(&expected(None, Some(&bundle), None, &backups, None)).len(), 2);

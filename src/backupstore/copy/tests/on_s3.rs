@@ -33,7 +33,8 @@ async fn a_bucket_is_known_by_its_server_name_and_path() {
     };
     let (here, elsewhere) = (format!("{}/", server.endpoint()), "http://127.0.0.1:1");
     assert!(to.is_same_place(&again("backups", "/offsite/", &here)));
-    for other in [again("other", "offsite", &here), again("backups", "", &here), again("backups", "offsite", elsewhere)] {
+    for other in [again("other", "offsite", &here), again("backups", "", &here), again("backups", "offsite", elsewhere)]
+    {
         assert!(!to.is_same_place(&other), "{}", other.describe());
     }
     assert!(!to.is_same_place(&place.store()));
