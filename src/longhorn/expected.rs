@@ -116,7 +116,8 @@ pub fn expected(
         let last = newest(backups, volume, None).and_then(Backup::data_moment);
         let gone = !listed.contains(volume) && bundle_at.zip(last).is_some_and(|(bundle, last)| last < bundle);
         // As one that was kept aside when its claim got another: there is nothing to bring back, and nobody to miss it.
-        let unused = expected.claim.is_none()
+        let unused = expected.volume_spec.is_some()
+            && expected.claim.is_none()
             && expected.recorded_backup.is_none()
             && !backups.iter().any(|backup| backup.volume == *volume);
         let why = if gone {
