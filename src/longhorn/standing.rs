@@ -198,8 +198,8 @@ impl Seen {
                 Some(why) => (State::Differs, why, DIFFERS.to_string()),
             });
         }
-        // Somebody chose an older backup, and may have written to it since.
-        moment(Some(&volume.created)).filter(|created| taken.is_some_and(|taken| *created > taken)).map(|_| {
+        // Somebody chose an older backup, and may have written to it since. Both times are in whole seconds.
+        moment(Some(&volume.created)).filter(|created| taken.is_some_and(|taken| *created >= taken)).map(|_| {
             let reason = format!(
                 "the claim {key} was restored from the older backup {name} at {}, as the volume {other}",
                 volume.created
