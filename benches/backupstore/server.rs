@@ -40,6 +40,7 @@ impl Server {
                 "server",
                 "-s3",
                 "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
                 "-ip=127.0.0.1",
                 "-ip.bind=127.0.0.1",
                 "-master.telemetry=false",
