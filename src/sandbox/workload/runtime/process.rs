@@ -144,8 +144,13 @@ mod tests {
     async fn the_watchdog_kills_and_cleans_up_when_the_pipe_closes() {
         let folder = tempfile::tempdir().unwrap().keep();
         let processes = Processes::start(&folder).unwrap();
-        let stubborn = "trap '' QUIT TERM; sleep 60";
-        let mut running = processes.spawn(Command::new("sh").args(["-c", stubborn])).unwrap();
+        let notes = tempfile::tempdir().unwrap();
+        let deaf = notes.path().join("deaf");
+        let stubborn = "trap '' QUIT TERM; : >\"$0\"; sleep 60";
+        let mut running = processes.spawn(Command::new("sh").args(["-c", stubborn]).arg(&deaf)).unwrap();
+        while !deaf.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let gone = processes.spawn(Command::new("true").arg("")).unwrap();
         drop(gone);
         // As if lhrun had been killed: nothing but the pipe's end tells the watchdog.
