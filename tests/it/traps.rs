@@ -368,6 +368,8 @@ fn a_claim_that_was_made_anew_first_is_refused_and_replaced_on_request() {
         r#"claim("shop", "young", "32Mi"); kube::wait("pvc", "shop/young", "jsonpath={.status.phase}=Bound", "30s");"#,
     )
     .success();
+    // System backups are named after the second in which they are made.
+    std::thread::sleep(std::time::Duration::from_secs(1));
     lab.lhrun(["run", "system-backup"]).code(3).says("it has no backup: a restore would bring it back empty");
 }
 
