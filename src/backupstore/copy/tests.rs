@@ -134,7 +134,9 @@ async fn a_copy_cut_short_twice_ends_the_same() {
     assert!(first >= 5 && second >= first + 5, "{first} {second}");
     let rest = copy(&from, &place.store(), quick()).await.unwrap();
     assert_eq!(content(&place.store()).await, content(&from).await);
-    assert_eq!(rest.skipped, second);
+    // What was on its way when it was cut short may have arrived since.
+    assert!(rest.skipped >= second, "{} {second}", rest.skipped);
+    assert_eq!(rest.copied + rest.skipped, content(&from).await.len() as u64);
 }
 
 #[tokio::test]
