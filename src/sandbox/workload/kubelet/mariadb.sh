@@ -13,27 +13,30 @@ command -v mariadbd >/dev/null || {
 }
 
 mkdir -p "$MARIADB_DATA"
-first=""
+# A start that was cut short leaves a folder that no later one could use.
+unfinished=$MARIADB_DATA/.lhrun-unfinished
+[ ! -e "$unfinished" ] || find "$MARIADB_DATA" -mindepth 1 -delete
 if [ ! -d "$MARIADB_DATA/mysql" ]; then
     if [ -z "${MARIADB_ROOT_PASSWORD:-}" ] && [ -z "${MARIADB_ALLOW_EMPTY_ROOT_PASSWORD:-}" ]; then
         echo 'Error: Database is uninitialized and password option is not specified.' >&2
         echo '       You need to specify MARIADB_ROOT_PASSWORD or MARIADB_ALLOW_EMPTY_ROOT_PASSWORD.' >&2
         exit 1
     fi
+    : >"$unfinished"
     # Small logs: a volume of the sandbox holds a handful of rows, and each backup packs all of it.
     mariadb-install-db --no-defaults --datadir="$MARIADB_DATA" --auth-root-authentication-method=normal \
         --skip-test-db --skip-name-resolve --innodb-log-file-size=4M --innodb-flush-log-at-trx-commit=0 >&2
-    first=${MYSQL_UNIX_PORT%.sock}.sql
+    # The shell's own echo reads backslashes.
+    say() { printf '%s\n' "$1"; }
     quoted() { printf %s "$1" | sed "s/\\\\/\\\\\\\\/g; s/'/''/g"; }
-    umask 077
     {
         # Its own machine's name has an account without a password, too.
-        echo "DELETE FROM mysql.global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');"
-        echo "FLUSH PRIVILEGES;"
-        echo "ALTER USER 'root'@'localhost' IDENTIFIED BY '$(quoted "${MARIADB_ROOT_PASSWORD:-}")';"
-        [ -z "${MARIADB_DATABASE:-}" ] || echo "CREATE DATABASE IF NOT EXISTS \`$(printf %s "$MARIADB_DATABASE" | sed 's/`/``/g')\`;"
-    } >"$first"
-    umask 022
+        say "DELETE FROM mysql.global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');"
+        say "FLUSH PRIVILEGES;"
+        say "ALTER USER 'root'@'localhost' IDENTIFIED BY '$(quoted "${MARIADB_ROOT_PASSWORD:-}")';"
+        [ -z "${MARIADB_DATABASE:-}" ] || say "CREATE DATABASE IF NOT EXISTS \`$(printf %s "$MARIADB_DATABASE" | sed 's/`/``/g')\`;"
+    } | mariadbd --no-defaults --datadir="$MARIADB_DATA" --bootstrap --innodb-buffer-pool-size=8M --innodb-log-file-size=4M >&2
+    rm "$unfinished"
 fi
 
 # Clients must not look for the socket the machine's own configuration names.
@@ -42,4 +45,4 @@ printf '[client]\nsocket = %s\n' "$MYSQL_UNIX_PORT" >"$HOME/.my.cnf"
 # Nothing is gained by waiting for the disk: the volume ends with the cluster, and a crash of the whole machine with it.
 exec mariadbd --no-defaults --datadir="$MARIADB_DATA" --socket="$MYSQL_UNIX_PORT" --pid-file="${MYSQL_UNIX_PORT%.sock}.pid" \
     --skip-networking --skip-name-resolve --innodb-buffer-pool-size=8M --innodb-log-file-size=4M \
-    --innodb-flush-log-at-trx-commit=2 ${first:+"--init-file=$first"} "$@"
+    --innodb-flush-log-at-trx-commit=2 "$@"
