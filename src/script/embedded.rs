@@ -31,6 +31,7 @@ pub(super) const FILES: &[(&str, &str)] = &[
     ("lib/pods.rhai", include_str!("../../runbooks/lib/pods.rhai")),
     ("lib/protection.rhai", include_str!("../../runbooks/lib/protection.rhai")),
     ("lib/restore.rhai", include_str!("../../runbooks/lib/restore.rhai")),
+    ("lib/sizes.rhai", include_str!("../../runbooks/lib/sizes.rhai")),
     ("lib/store.rhai", include_str!("../../runbooks/lib/store.rhai")),
     ("lib/tables.rhai", include_str!("../../runbooks/lib/tables.rhai")),
     ("lib/workloads.rhai", include_str!("../../runbooks/lib/workloads.rhai")),

@@ -46,7 +46,7 @@ fn data(store: &str, arguments: &[&str]) -> Value {
 /// A copy of the fixtures to damage.
 fn copy_of_fixtures() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    crate::bucket::copy(&fixtures().join("backupstore"), &folder.path().join("backupstore"));
+    crate::folders::copy(&fixtures().join("backupstore"), &folder.path().join("backupstore"));
     folder
 }
 
@@ -224,7 +224,7 @@ fn a_store_that_is_not_there_or_badly_named_is_told() {
 #[test]
 fn a_bucket_is_looked_at_with_and_without_its_cluster() {
     let lab = Lab::up();
-    crate::bucket::copy(&fixtures().join("backupstore"), &lab.bucket().join("backupstore"));
+    crate::folders::copy(&fixtures().join("backupstore"), &lab.bucket().join("backupstore"));
     let s3 = &lab.access.s3;
     let store = format!("s3://{}@{}/", s3.bucket, s3.region);
     let by_url = |arguments: &[&str], secret: &str| {

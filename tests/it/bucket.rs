@@ -1,8 +1,13 @@
 //! The embedded S3 endpoint under somebody else's client, and backups that the real Longhorn wrote.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
-use crate::lab::{Lab, Said, has};
+use crate::{
+    folders::copy,
+    lab::{Lab, Said, has},
+    restore_image::sha256,
+    written_by_longhorn::Archive,
+};
 
 fn rclone(lab: &Lab, secret: &str, arguments: &[&str]) -> Said {
     let s3 = &lab.access.s3;
@@ -49,27 +54,17 @@ const EXT4: (&str, &str, &str) =
 
 #[test]
 fn backups_of_the_real_longhorn_appear_and_restore() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/longhorn");
-    appear_and_restore(&folder, SMALL);
+    appear_and_restore(&Archive::small(), SMALL);
 }
 
-/// `LHRUN_FIXTURES` names a folder with a larger set of such backups, packed as `longhorn-backupstore.tar.zst`.
 #[test]
 fn a_larger_ext4_backup_of_the_real_longhorn_restores() {
-    match std::env::var_os("LHRUN_FIXTURES") {
-        Some(folder) => {
-            let unpacked = tempfile::TempDir::new().expect("a temporary folder");
-            let mut tar = Command::new("tar");
-            tar.arg("--zstd").arg("-xf").arg(Path::new(&folder).join("longhorn-backupstore.tar.zst"));
-            tar.arg("-C").arg(unpacked.path());
-            Said::of(tar).success();
-            appear_and_restore(unpacked.path(), EXT4);
-        }
-        None => eprintln!("NOT CHECKED: LHRUN_FIXTURES names no folder with larger backups"),
+    if let Some(archive) = Archive::larger() {
+        appear_and_restore(&archive, EXT4);
     }
 }
 
-fn appear_and_restore(fixtures: &Path, (volume, backup, sha256): (&str, &str, &str)) {
+fn appear_and_restore(archive: &Archive, (volume, backup, sum): (&str, &str, &str)) {
     let lab = Lab::up();
     let script = format!(
         r#"
@@ -79,26 +74,7 @@ fn appear_and_restore(fixtures: &Path, (volume, backup, sha256): (&str, &str, &s
         longhorn::restore(#{{ backup: "{backup}", volume: "restored", timeout: "2m" }});
         "#
     );
-    copy(&fixtures.join("backupstore"), &lab.bucket().join("backupstore"));
+    copy(&archive.folder().join("backupstore"), &lab.bucket().join("backupstore"));
     lab.script(&script).success();
-    let image = lab.image("restored");
-    let sum = Said::of({
-        let mut command = Command::new("sha256sum");
-        command.arg(&image);
-        command
-    });
-    sum.success().says(sha256);
-}
-
-pub fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder of the bucket");
-    for entry in fs::read_dir(from).expect("a folder of the fixtures") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), &target).expect("an object");
-        }
-    }
+    assert_eq!(sha256(&lab.image("restored")), sum);
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    bucket::copy,
+    folders::copy,
     lab::{Said, lhrun},
 };
 

@@ -17,7 +17,11 @@ use lhrun::{
     objectstore::Store,
 };
 
-use crate::lab::{Said, lhrun};
+use crate::{
+    folders::copy,
+    lab::{Said, lhrun},
+    written_by_longhorn::Archive,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -187,18 +191,11 @@ fn a_reader_that_has_enough_ends_it_well() {
 
 const EXT4: (&str, &str) = ("pvc-ext4-gzip", "backup-00000000000000e2");
 
-/// `LHRUN_FIXTURES` names a folder with backups of the real Longhorn, packed as `longhorn-backupstore.tar.zst`.
 #[test]
 fn files_of_a_real_ext4_backup_are_those_debugfs_finds() {
-    let Some(fixtures) = std::env::var_os("LHRUN_FIXTURES") else {
-        eprintln!("NOT CHECKED: LHRUN_FIXTURES names no folder with larger backups");
-        return;
-    };
+    let Some(archive) = Archive::larger() else { return };
     let bench = Bench::new();
-    let mut tar = Command::new("tar");
-    tar.arg("--zstd").arg("-xf").arg(Path::new(&fixtures).join("longhorn-backupstore.tar.zst"));
-    tar.arg("-C").arg(bench.path("store"));
-    Said::of(tar).success();
+    copy(archive.folder(), &bench.path("store"));
     let image = bench.path("image");
     let of = BackupRef::new(EXT4.0, EXT4.1).expect("names");
     wait(restore::to_file(&bench.store(), &of, &image, RestoreOptions::default())).expect("a restore");

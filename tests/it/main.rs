@@ -13,6 +13,7 @@ mod deleted;
 mod docs;
 mod drill;
 mod files;
+mod folders;
 mod gate;
 mod interrupt;
 mod kubectl;

@@ -3,14 +3,16 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use nix::unistd::Pid;
 
-use crate::lab::{Lab, RUNBOOKS, Said, lhrun};
+use crate::{
+    folders::below,
+    lab::{Lab, RUNBOOKS, Said, lhrun},
+};
 
 /// A runbook of one cluster with the keys of the other one's bucket for the copy.
 fn towards(here: &Lab, there: &Lab, runbook: &str, parameters: &[&str]) -> Said {
@@ -24,16 +26,6 @@ fn towards(here: &Lab, there: &Lab, runbook: &str, parameters: &[&str]) -> Said 
 
 fn url(there: &Lab) -> String {
     format!("url=s3://{}@{}/offsite/", there.access.s3.bucket, there.access.s3.region)
-}
-
-/// The files below the folder, by name.
-fn below(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder").flatten() {
-        if entry.path().is_dir() { found.extend(below(&entry.path())) } else { found.push(entry.path()) }
-    }
-    found.sort();
-    found
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     apps::{APPS, App, claims, manifests},
-    bucket::copy,
+    folders::copy,
     lab::{Lab, RUNBOOKS, Said, alone, has},
 };
 

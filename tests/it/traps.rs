@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use crate::lab::{Lab, Said};
+use crate::{
+    folders::{below, copy},
+    lab::{Lab, Said},
+};
 
 /// Applications that are folders with a file each: one Deployment in a namespace, mounting its claims at `/mnt`.
 const APPS: &str = r#"
@@ -92,18 +95,9 @@ impl Lab {
 
     /// Paths of all objects in the bucket whose path contains all these parts, in order of their names.
     fn objects(&self, parts: &[&str]) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        below(&self.bucket(), &mut found);
+        let mut found = below(&self.bucket());
         found.retain(|path| parts.iter().all(|part| path.to_string_lossy().contains(part)));
-        found.sort();
         found
-    }
-}
-
-fn below(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder of the bucket") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() { below(&path, found) } else { found.push(path) }
     }
 }
 
@@ -448,16 +442,6 @@ fn what_stands_in_the_way_is_named_before_or_while_it_does() {
             .says("pvc-backed")
             .never_says("failed calling webhook");
     });
-}
-
-fn copy(from: &Path, to: &Path) {
-    let mut objects = Vec::new();
-    below(from, &mut objects);
-    for object in objects {
-        let target = to.join(object.strip_prefix(from).expect("it is below"));
-        fs::create_dir_all(target.parent().expect("its folder")).expect("a folder of the bucket");
-        fs::copy(&object, target).expect("an object");
-    }
 }
 
 /// Twenty volumes in six namespaces, two of which nobody can restore: one has lost a block, one its only backup.

@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    bucket::copy,
     damage::{Copy, LEGACY, SHARED, backup, block, not_whole, parse},
+    folders::copy,
     lab::{Lab, Said, lhrun},
 };
 

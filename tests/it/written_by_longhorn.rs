@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    bucket,
+    folders,
     lab::{Lab, S3, Said, lhrun},
     restore_image::sha256,
 };
@@ -24,22 +24,30 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// The small set kept here, and the larger one where `LHRUN_FIXTURES` names its folder, packed as
-    /// `longhorn-backupstore.tar.zst`.
+    /// Both sets, as far as they are here.
     pub fn all() -> Vec<Self> {
-        let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/longhorn");
-        let mut found = vec![Self::new(small.clone(), &small.join("manifest.json"), None)];
+        [Some(Self::small()), Self::larger()].into_iter().flatten().collect()
+    }
+
+    /// The one that is kept here.
+    pub fn small() -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/longhorn");
+        let manifest = folder.join("manifest.json");
+        Self::new(folder, &manifest, None)
+    }
+
+    /// The one that `LHRUN_FIXTURES` names the folder of, packed as `longhorn-backupstore.tar.zst`.
+    pub fn larger() -> Option<Self> {
         let Some(folder) = std::env::var_os("LHRUN_FIXTURES").map(PathBuf::from) else {
             eprintln!("NOT CHECKED: LHRUN_FIXTURES names no folder with larger backups");
-            return found;
+            return None;
         };
         let unpacked = tempfile::tempdir().unwrap();
         let mut tar = Command::new("tar");
         tar.arg("--zstd").arg("-xf").arg(folder.join("longhorn-backupstore.tar.zst")).arg("-C").arg(unpacked.path());
         Said::of(tar).success();
         let manifest = folder.join("longhorn-backupstore.json");
-        found.push(Self::new(unpacked.path().to_owned(), &manifest, Some(unpacked)));
-        found
+        Some(Self::new(unpacked.path().to_owned(), &manifest, Some(unpacked)))
     }
 
     fn new(folder: PathBuf, manifest: &Path, unpacked: Option<TempDir>) -> Self {
@@ -130,7 +138,7 @@ fn all_is_restored_and_whole_from_a_folder() {
 fn all_is_restored_and_whole_from_the_embedded_bucket() {
     for archive in Archive::all() {
         let lab = Lab::up();
-        bucket::copy(&archive.folder().join("backupstore"), &lab.bucket().join("backupstore"));
+        folders::copy(&archive.folder().join("backupstore"), &lab.bucket().join("backupstore"));
         archive.is_whole_in(&Place::bucket(&lab.access.s3));
     }
 }
