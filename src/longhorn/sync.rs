@@ -20,7 +20,8 @@ use crate::{
     objectstore::Store,
 };
 
-/// Quiet time after which objects that are still missing are looked at in the store.
+/// Quiet time after which objects that are still missing are looked at in the store, and Longhorn is asked once more;
+/// doubled with each request.
 const QUIET: Duration = Duration::from_secs(2);
 /// How many names a message lists.
 const NAMES_TOLD: usize = 5;
@@ -48,6 +49,19 @@ impl Longhorn {
     /// cannot be used.
     pub async fn sync(&self, target: &str, store: &Store, limit: Duration, tell: OnProgress<'_>) -> Result<Synced> {
         let start = Instant::now();
+        let wanted = self.look(target, store, limit, tell).await?;
+        self.wait_equal(target, store, wanted, start, limit, tell).await
+    }
+
+    /// Has Longhorn look at the store, and lists there what it is to find.
+    async fn look(
+        &self,
+        target: &str,
+        store: &Store,
+        limit: Duration,
+        tell: OnProgress<'_>,
+    ) -> Result<BTreeSet<Names>> {
+        let start = Instant::now();
         let before = self.cluster.get(&self.object(BACKUP_TARGET, target)?).await?;
         if fields::text(&before, "/spec/backupTargetURL").is_empty() {
             return Err(Error::new(Kind::NotFound, format!("the backup target {target} has no URL"))
@@ -56,8 +70,7 @@ impl Longhorn {
         let asked = self.request_sync(&before, json!({})).await?;
         tell(Progress { percent: None, note: format!("asked Longhorn to look at {}", store.describe()) });
         self.wait_looked_at(target, &before, asked, rest(limit, start)).await?;
-        let wanted = stored(store).await?;
-        self.wait_equal(target, store, wanted, start, limit, tell).await
+        stored(store).await
     }
 
     async fn wait_equal(
@@ -78,9 +91,10 @@ impl Longhorn {
         let mut observer = self.cluster.observe(&queries).await?;
         let mut unusable = BTreeSet::new();
         let mut state = Differences { missing: wanted.clone(), ..Differences::default() };
+        let mut quiet = QUIET;
         loop {
             let left = rest(limit, start);
-            match tokio::time::timeout(left.min(QUIET), observer.changed()).await {
+            match tokio::time::timeout(left.min(quiet), observer.changed()).await {
                 Ok(changed) => changed?,
                 Err(_) if start.elapsed() >= limit => return Err(state.timed_out(target, limit)),
                 // Nothing moves: perhaps what is missing cannot come, or the store has changed since.
@@ -92,6 +106,11 @@ impl Longhorn {
                         if !unusable.contains(&names) && !is_usable(store, &names).await? {
                             unusable.insert(names);
                         }
+                    }
+                    // A look that had begun before the request may have answered it: both are told in whole seconds.
+                    if Differences::between(&wanted, &unusable, &observer, target).are_overlooked() {
+                        wanted = self.look(target, store, rest(limit, start), tell).await?;
+                        quiet *= 2;
                     }
                 }
             }
@@ -156,7 +175,7 @@ struct Differences {
     missing: BTreeSet<Names>,
     /// In Longhorn, and no longer in the store.
     extra: BTreeSet<Names>,
-    /// System backups and volumes that are still being read.
+    /// System backups, volumes and backups that are still being read.
     reading: BTreeSet<String>,
 }
 
@@ -165,6 +184,11 @@ impl Differences {
         let known: BTreeSet<Names> = observer.objects(1).filter(|backup| is_known(backup)).map(names).collect();
         let volumes =
             observer.objects(0).filter(|volume| is_being_read(volume) && has_backups(volume, wanted, unusable));
+        let backups = observer.objects(1).filter(|backup| {
+            fields::some(backup, "/status/lastSyncedAt").is_none()
+                && wanted.contains(&names(backup))
+                && !unusable.contains(&names(backup))
+        });
         let system_backups = observer.objects(2).filter(|backup| {
             target == DEFAULT_TARGET && matches!(fields::text(backup, "/status/state"), "" | "Syncing")
         });
@@ -175,7 +199,11 @@ impl Differences {
                 .cloned()
                 .collect(),
             extra: known.difference(wanted).cloned().collect(),
-            reading: volumes.chain(system_backups).map(|object| fields::name(object).to_string()).collect(),
+            reading: volumes
+                .chain(backups)
+                .chain(system_backups)
+                .map(|object| fields::name(object).to_string())
+                .collect(),
         }
     }
 
@@ -183,21 +211,28 @@ impl Differences {
         self.missing.is_empty() && self.extra.is_empty() && self.reading.is_empty()
     }
 
+    /// Whether Longhorn has nothing left to read and yet does not know what is in the store.
+    fn are_overlooked(&self) -> bool {
+        self.reading.is_empty() && !self.is_empty()
+    }
+
     fn timed_out(&self, target: &str, limit: Duration) -> Error {
-        let list = |names: &BTreeSet<Names>| {
-            let told: Vec<_> =
-                names.iter().take(NAMES_TOLD).map(|(volume, backup)| format!("{volume}/{backup}")).collect();
+        let list = |names: &BTreeSet<String>| {
+            let told: Vec<_> = names.iter().take(NAMES_TOLD).map(String::as_str).collect();
             if names.len() > told.len() { format!("{}, …", told.join(", ")) } else { told.join(", ") }
+        };
+        let paths = |names: &BTreeSet<Names>| {
+            list(&names.iter().map(|(volume, backup)| format!("{volume}/{backup}")).collect())
         };
         let mut parts = Vec::new();
         if !self.missing.is_empty() {
-            parts.push(format!("{} not known yet ({})", self.missing.len(), list(&self.missing)));
+            parts.push(format!("{} not known yet ({})", self.missing.len(), paths(&self.missing)));
         }
         if !self.extra.is_empty() {
-            parts.push(format!("{} known but gone from the store ({})", self.extra.len(), list(&self.extra)));
+            parts.push(format!("{} known but gone from the store ({})", self.extra.len(), paths(&self.extra)));
         }
         if !self.reading.is_empty() {
-            parts.push(format!("{} still being read", self.reading.iter().cloned().collect::<Vec<_>>().join(", ")));
+            parts.push(format!("{} still being read ({})", self.reading.len(), list(&self.reading)));
         }
         let message = format!(
             "the backup target {target} is not in step with its store after {} s: {}",

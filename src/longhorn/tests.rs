@@ -220,6 +220,46 @@ async fn a_sync_tells_what_nobody_can_restore() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_longhorn_overlooked_is_asked_for_again() {
+    let lab = Lab::start().await;
+    let volume = lab.claim("data").await;
+    lab.backup(&volume, None).await.unwrap();
+    let store = lab.store().await;
+    let mut objects = Vec::new();
+    for object in store.list("backupstore/volumes/").await.unwrap() {
+        objects.push((object.key.clone(), store.get(&object.key).await.unwrap()));
+        store.delete(&object.key).await.unwrap();
+    }
+    assert_eq!(lab.sync().await.unwrap().backups, 0);
+    // The backup arrives when Longhorn has looked and before the store is listed here.
+    let arrive = async || {
+        let target = lab.longhorn.object(BACKUP_TARGET, DEFAULT_TARGET).unwrap();
+        let time = |target: &serde_json::Value, pointer| fields::time(target, pointer);
+        loop {
+            let target = lab.cluster.get(&target).await.unwrap();
+            if time(&target, "/status/lastSyncedAt") >= time(&target, "/spec/syncRequestedAt") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for (key, body) in objects.drain(..) {
+            store.put(&key, body).await.unwrap();
+        }
+    };
+    let (runtime, mut arrive) = (tokio::runtime::Handle::current(), arrive);
+    let mut asked = 0;
+    let mut tell = |progress: Progress| {
+        if progress.note.starts_with("asked") {
+            asked += 1;
+            tokio::task::block_in_place(|| runtime.block_on(arrive()));
+        }
+    };
+    let synced = lab.longhorn.sync(DEFAULT_TARGET, &store, LIMIT, &mut tell).await.unwrap();
+    assert_eq!((synced.backups, asked), (1, 2), "{synced:?}");
+    lab.sandbox.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_system_backup_tells_what_must_come_back_and_its_restore_takes_what_it_recorded() {
     let mut lab = Lab::start().await;
     let volume = lab.claim("data").await;
