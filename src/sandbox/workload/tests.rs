@@ -245,3 +245,33 @@ async fn what_cannot_start_says_why() {
     assert_eq!(lab.exec("waiting", &["sh", "-c", "echo $K"]).await.1, "value\n");
     lab.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_that_start_together_do_not_meet_in_a_temporary_folder() {
+    if !["mariadbd", "mariadb", "mariadb-install-db"].into_iter().all(is_here) {
+        eprintln!("WARNING: MariaDB is not installed: its pods were NOT started");
+        return;
+    }
+    let lab = Lab::start().await;
+    let env = json!([{"name": "MARIADB_ROOT_PASSWORD", "value": "of-no-worth"}]);
+    let names = ["first", "second", "third"];
+    for name in names {
+        lab.create(name, json!({"containers": [{"name": "main", "image": "mariadb:10.11", "env": env}]})).await;
+    }
+    let mut folders = std::collections::BTreeSet::new();
+    for name in names {
+        let pod = lab.until(name, objects::pod_ready).await;
+        assert_eq!(pod.status.unwrap().container_statuses.unwrap()[0].restart_count, 0, "{name}");
+        let ask = ["sh", "-c", "MYSQL_PWD=$MARIADB_ROOT_PASSWORD mariadb -uroot -Ne 'SELECT @@tmpdir'"];
+        let (code, folder, errors) = lab.exec(name, &ask).await;
+        assert_eq!((code, errors.as_str()), (0, ""));
+        folders.insert(folder);
+    }
+    assert_eq!(folders.len(), names.len(), "{folders:?}");
+    lab.stop().await;
+}
+
+fn is_here(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

@@ -36,9 +36,12 @@ pub async fn build(
 ) -> Result<Environment> {
     let paths = mounts(container, volumes, record)?;
     let folder = record.make_folder(&format!("root/{}", container.name), true)?;
+    // As in a container of its own: a MariaDB that starts removes from there what it takes for left over by an earlier one.
+    let temporary = record.make_folder(&format!("tmp/{}", container.name), true)?;
     let mut variables = BTreeMap::from([
         ("PATH".to_owned(), format!("{}:{PATH}", postgres.display())),
         ("HOME".to_owned(), folder.display().to_string()),
+        ("TMPDIR".to_owned(), temporary.display().to_string()),
         ("HOSTNAME".to_owned(), pod.name_any()),
     ]);
     for mount in container.volume_mounts.iter().flatten() {

@@ -60,7 +60,13 @@ impl Image {
     pub fn readiness(self) -> Option<Vec<String>> {
         let words: &[&str] = match self {
             Self::Postgres => &["pg_isready", "-q"],
-            Self::Mariadb => &["mariadb-admin", "--no-defaults", "--silent", "ping"],
+            // Who is refused has been answered, too.
+            Self::Mariadb => &[
+                "sh",
+                "-c",
+                "said=$(mariadb --no-defaults --execute= 2>&1) || \
+                 case $said in *'Access denied'*) ;; *) echo \"$said\"; exit 1 ;; esac",
+            ],
             Self::Redis => &["redis-cli", "ping"],
             Self::Shell | Self::Longhorn => return None,
         };
