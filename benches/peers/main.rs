@@ -16,7 +16,7 @@
 //! * copying a store of backups from one bucket to another, through the client: by `runbooks/offsite-copy.rhai`, which
 //!   verifies every block, and by `rclone`.
 //!
-//! The floor is what the binder may do by its own limits: 3 requests for each pair in the better order, 20 a second, 30 at
+//! The floor is what the binder may do by its own limits: 2 requests for each pair, its two statuses, 20 a second, 30 at
 //! once. CPU seconds and memory are those of the client with all processes it starts; memory is the greatest sum of their
 //! proportional sets, seen every 50 ms. Wall times drift with the machine's load, which stands beside them.
 //!

@@ -68,7 +68,7 @@ pub fn measure(setup: &Setup, folder: &TempDir, binaries: &Binaries) -> Vec<Tabl
         let throttled = limits == "default";
         let mut lab = Lab::start(folder.path(), binaries, throttled, most, python.clone());
         for &count in &setup.pairs {
-            let floor = throttled.then(|| (3.0 * count as f64 - 30.0).max(0.0) / 20.0);
+            let floor = throttled.then(|| (2.0 * count as f64 - 30.0).max(0.0) / 20.0);
             let how = if throttled { "default limits" } else { "no limits" };
             let mut table = Table::new(format!("{count} pairs, {how} of the controllers"), floor);
             for round in 1..=setup.rounds {

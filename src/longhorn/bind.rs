@@ -3,9 +3,10 @@
 //! The claim first, naming its volume, then the PersistentVolume with the claim's uid costs Kubernetes' binder half the
 //! requests of the other order: 3 a volume. But nothing makes the binder look at such a claim again before its resync, 15 s
 //! later, except a change of the claim. So each is touched once the binder has taken up its PersistentVolume, which the
-//! phase of that shows; before, it would look and go away.
+//! phase of that shows; before, it would look and go away. The touch also says that the binding is decided, once it is:
+//! then the binder has only the claim's status left to write, 2 requests a volume.
 //!
-//! Source: Kubernetes, `pkg/controller/volume/persistentvolume/pv_controller.go` (`syncVolume`, `syncUnboundClaim`).
+//! Source: Kubernetes, `pkg/controller/volume/persistentvolume/pv_controller.go` (`syncVolume`, `syncUnboundClaim`, `syncBoundClaim`).
 
 mod following;
 mod making;

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     Error, Kind, Result,
-    cluster::Observer,
-    longhorn::{Longhorn, OnProgress, Progress, Volume, fields},
+    cluster::{ObjectRef, Observer},
+    longhorn::{Longhorn, OnProgress, Progress, Volume, fields, quantity},
 };
 
 /// Requests on their way at the same time.
@@ -25,7 +25,10 @@ const AT_ONCE: usize = 16;
 /// Time without any progress after which the claims that are not bound are touched again.
 const TOUCH_AFTER: Duration = Duration::from_secs(1);
 /// Shortest time between two looks at all claims.
-const LOOK: Duration = Duration::from_millis(25);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Annotation of a claim whose binding is decided.
+pub(super) const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 
 /// The observer's queries.
 const CLAIMS: usize = 0;
@@ -96,7 +99,7 @@ impl<'a> Binding<'a> {
     /// Carries them out; the results are in the order of the requests.
     pub async fn run(mut self, on_progress: OnProgress<'_>) -> Result<Vec<Result<Bound>>> {
         let (mut listed, mut told) = (false, 0);
-        let mut next_look = Instant::now();
+        let (mut next_look, mut news) = (Instant::now(), false);
         loop {
             let done = self.jobs.iter().filter(|job| matches!(job.state, State::Done(_))).count();
             if done > told {
@@ -112,22 +115,21 @@ impl<'a> Binding<'a> {
                 self.at_work.push(action);
             }
             let due = self.due(listed);
-            let observer = &mut self.observer;
-            // What arrives within a short time is looked at together, because a look is at all of them.
-            let changed = async {
-                tokio::time::sleep_until(next_look).await;
-                observer.changed().await
-            };
             tokio::select! {
                 Some((index, step)) = self.at_work.next(), if !self.at_work.is_empty() => self.take(index, step),
-                changed = changed => {
+                // A connection hands over one change after the other, each when the one before was taken.
+                changed = self.observer.changed() => {
                     changed?;
+                    news = true;
                     if !listed {
                         listed = true;
                         self.begin();
                     }
+                }
+                // What arrives within a short time is looked at together, because a look is at all of them.
+                () = tokio::time::sleep_until(next_look), if news => {
                     self.look(listed);
-                    next_look = Instant::now() + LOOK;
+                    (next_look, news) = (Instant::now() + LOOK, false);
                 }
                 () = tokio::time::sleep_until(due) => self.look(listed),
             }
@@ -201,16 +203,24 @@ impl<'a> Binding<'a> {
         }
     }
 
-    /// Sets or removes the mark: the binder looks at what changes.
+    /// Sets or removes the mark: the binder looks at what changes. With the mark goes, when nothing is open but the claim's
+    /// own status, a write of the binder.
     fn touch(&mut self, index: usize) {
         let (longhorn, claim) = (self.longhorn, &self.requests[index].claim);
-        let job = &mut self.jobs[index];
-        let Some(marked) = job.made().map(|made| made.marked).filter(|_| !job.touching) else { return };
-        job.touching = true;
-        let mark = if marked { Value::Null } else { "pending".into() };
-        self.queue.push_back(Box::pin(async move {
-            let touched = longhorn.cluster.annotate(claim, &json!({TOUCH: mark})).await;
-            (index, Step::Touched(touched.map(|_| !marked)))
+        let Some(made) = self.jobs[index].made().filter(|_| !self.jobs[index].touching) else { return };
+        let marked = made.marked;
+        let settled = self.claim(index).zip(self.observer.find(PVS, None, &made.pv)).filter(|(c, pv)| settled(c, pv));
+        let patch = match settled {
+            // The uid keeps it off another claim of that name.
+            Some((claim, _)) if marked => json!({"metadata": {"uid": fields::text(claim, "/metadata/uid"),
+                "annotations": {TOUCH: null, BIND_COMPLETED: "yes"}}}),
+            _ => json!({"metadata": {"annotations": {TOUCH: if marked { Value::Null } else { "pending".into() }}}}),
+        };
+        self.jobs[index].touching = true;
+        // Before what is still to be made: the binder, which takes the longest, is not to wait.
+        self.queue.push_front(Box::pin(async move {
+            let touched = longhorn.cluster.merge(claim, &patch).await;
+            (index, Step::Touched(touched.map(|_| !marked).map_err(|error| replaced(error, claim))))
         }));
     }
 
@@ -307,6 +317,38 @@ impl Job {
             _ => None,
         }
     }
+}
+
+/// Whether the binder has given the PersistentVolume to this very claim and would find that they fit: as
+/// `checkVolumeSatisfyClaim` in Kubernetes' `pv_controller.go`. It asks that only of claims without [`BIND_COMPLETED`].
+pub(super) fn settled(claim: &Value, pv: &Value) -> bool {
+    let equal = |left: &str, right: &str| fields::text(claim, left) == fields::text(pv, right);
+    let size = |object: &Value, pointer: &str| fields::some(object, pointer).and_then(quantity::parse);
+    let modes = |object: &Value| -> Vec<Value> {
+        object.pointer("/spec/accessModes").and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    fields::text(pv, "/status/phase") == "Bound"
+        && equal("/metadata/uid", "/spec/claimRef/uid")
+        && equal("/spec/volumeName", "/metadata/name")
+        && ["storageClassName", "volumeMode", "volumeAttributesClassName"].into_iter().all(|key| {
+            let pointer = format!("/spec/{key}");
+            equal(&pointer, &pointer)
+        })
+        && modes(claim).iter().all(|mode| modes(pv).contains(mode))
+        && size(claim, "/spec/resources/requests/storage")
+            .zip(size(pv, "/spec/capacity/storage"))
+            .is_some_and(|(asked, has)| asked <= has)
+}
+
+/// A uid cannot change: what refuses the one it was given is another claim.
+pub(super) fn replaced(error: Error, claim: &ObjectRef) -> Error {
+    if error.kind() != Kind::Invalid {
+        return error;
+    }
+    let message = format!("the claim {} was deleted and made anew while it was being bound", place(claim));
+    Error::new(Kind::Conflict, message).source(error).hint(
+        "something recreated it, for example a GitOps tool: suspend it, delete the claim if it is empty, and run this again",
+    )
 }
 
 fn bound(request: &BindRequest, made: Made) -> Bound {

@@ -10,7 +10,11 @@ use std::{
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::{making::TOUCH, *};
+use super::{
+    following::{BIND_COMPLETED, replaced, settled},
+    making::TOUCH,
+    *,
+};
 use crate::{
     cluster::{ApplyOptions, Cluster, PatchKind, fake},
     longhorn::{USUAL_NAMESPACE, fields},
@@ -132,7 +136,9 @@ async fn many_claims_are_bound_without_waiting_for_a_resync() {
         let pv = lab.cluster.get(&pv).await.unwrap();
         assert_eq!(pv["spec"]["claimRef"]["uid"], claim["metadata"]["uid"], "of this very claim");
         assert_eq!(fields::text(&claim, "/spec/volumeName"), fields::name(&pv));
-        assert!(!fields::map(&claim, "/metadata/annotations").contains_key(TOUCH), "no trace is left");
+        let annotations = fields::map(&claim, "/metadata/annotations");
+        assert!(!annotations.contains_key(TOUCH), "no trace is left");
+        assert_eq!(annotations.get(BIND_COMPLETED).map(String::as_str), Some("yes"), "as the binder leaves it");
         let made = |object: &Value| object["metadata"]["creationTimestamp"].as_str().map(str::to_owned);
         assert!(made(&claim) <= made(&pv), "the claim first");
     }
@@ -228,4 +234,44 @@ async fn a_cluster_that_goes_away_is_said_to_be_away() {
         assert_eq!(error.kind(), Kind::Unreachable);
         assert!(error.message().contains(&format!("app/data-{index}: the API server was away")), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_claim_of_the_name_is_told_from_the_one_that_was_made() {
+    let lab = Lab::start(0).await;
+    let object = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data-1", "namespace": "app"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}});
+    lab.apply(&object).await;
+    let patch = json!({"metadata": {"uid": "of-the-former", "annotations": {"a": "b"}}});
+    let error = replaced(lab.cluster.merge(&claim(1), &patch).await.unwrap_err(), &claim(1));
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(error.message().contains("app/data-1 was deleted and made anew"), "{error}");
+    assert!(!fields::map(&lab.claim(1).await, "/metadata/annotations").contains_key("a"));
+}
+
+#[test]
+fn only_what_the_binder_would_bind_is_decided() {
+    let claim = json!({"metadata": {"uid": "u"}, "spec": {"volumeName": "v", "storageClassName": "fast",
+        "volumeMode": "Filesystem", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let pv = json!({"metadata": {"name": "v"}, "status": {"phase": "Bound"}, "spec": {"storageClassName": "fast",
+        "volumeMode": "Filesystem", "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
+        "capacity": {"storage": "1Gi"}, "claimRef": {"namespace": "app", "name": "c", "uid": "u"}}});
+    assert!(settled(&claim, &pv));
+    for (pointer, value) in [
+        ("/status/phase", json!("Released")),
+        ("/spec/claimRef/uid", json!("former")),
+        ("/metadata/name", json!("other")),
+        ("/spec/storageClassName", json!("slow")),
+        ("/spec/volumeMode", json!("Block")),
+        ("/spec/accessModes", json!(["ReadWriteMany"])),
+        ("/spec/capacity/storage", json!("1023Mi")),
+        ("/spec/capacity", json!({})),
+    ] {
+        let mut other = pv.clone();
+        *other.pointer_mut(pointer).unwrap() = value;
+        assert!(!settled(&claim, &other), "{pointer}");
+    }
+    let mut other = claim.clone();
+    other["spec"]["volumeAttributesClassName"] = json!("gold");
+    assert!(!settled(&other, &pv));
 }

@@ -9,6 +9,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ("a claim that names its volume gets it", by_name),
     ("a volume that names its claim waits for it", reserved),
     ("a claim waits for the volume that it names", waits),
+    ("a claim is told that its binding is decided, and nobody else of its name", decided),
     ("a claim of a class finds a volume that fits", by_fit),
     ("a volume whose claim is gone is released, and bound again when it is cleared", released),
     ("a claim whose volume is gone is lost", lost),
@@ -104,6 +105,24 @@ fn waits(place: &Place) {
     client.merge(&format!("{CLAIMS}/early"), &json!({"metadata": {"labels": {"touched": "yes"}}}));
     phase(&client, &format!("{CLAIMS}/early"), "Bound");
     clean(&client, &["early"]);
+}
+
+fn decided(place: &Place) {
+    let client = fresh(place, &["decided"]);
+    let (_, made) = client.post(CLAIMS, &claim("decided", "1Gi", &json!({"volumeName": "decided"})));
+    let uid = &made["metadata"]["uid"];
+    let reference = json!({"claimRef": {"namespace": "default", "name": "decided", "uid": uid}});
+    client.post(VOLUMES, &volume("decided", "2Gi", &reference));
+    phase(&client, &format!("{VOLUMES}/decided"), "Bound");
+    // Nobody else of that name is meant.
+    let completed =
+        |uid: &Value| json!({"metadata": {"uid": uid, "annotations": {"pv.kubernetes.io/bind-completed": "yes"}}});
+    assert_eq!(client.merge(&format!("{CLAIMS}/decided"), &completed(&json!("another"))).0, 422);
+    assert_eq!(client.merge(&format!("{CLAIMS}/decided"), &completed(uid)).0, 200);
+    let bound = phase(&client, &format!("{CLAIMS}/decided"), "Bound");
+    assert_eq!(bound["status"]["capacity"]["storage"], "2Gi");
+    assert!(bound["metadata"]["annotations"]["pv.kubernetes.io/bound-by-controller"].is_null(), "{bound:#}");
+    clean(&client, &["decided"]);
 }
 
 fn by_fit(place: &Place) {
