@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ use crate::{
 /// Quiet time after which objects that are still missing are looked at in the store, and Longhorn is asked once more;
 /// doubled with each request.
 const QUIET: Duration = Duration::from_secs(2);
+/// Volumes listed in the store at the same time.
+const LISTINGS: usize = 8;
 /// How many names a message lists.
 const NAMES_TOLD: usize = 5;
 
@@ -114,6 +117,8 @@ impl Longhorn {
                     }
                 }
             }
+            // What was deleted meanwhile is nobody's loss.
+            unusable.retain(|names| wanted.contains(names));
             state = Differences::between(&wanted, &unusable, &observer, target);
             let done = wanted.len() - unusable.len() - state.missing.len();
             let percent = u8::try_from(done * 100 / (wanted.len() - unusable.len()).max(1)).ok();
@@ -133,14 +138,13 @@ impl Longhorn {
 
 /// The backups in the store that Longhorn can show: volumes and backups whose name is no object name get none.
 async fn stored(store: &Store) -> Result<BTreeSet<Names>> {
-    let catalog = Catalog::new(store.clone());
-    let mut names = BTreeSet::new();
-    for volume in catalog.volume_names().await?.into_iter().filter(|name| is_object_name(name)) {
-        for backup in catalog.backup_names(&volume).await?.into_iter().filter(|name| is_object_name(name)) {
-            names.insert((volume.clone(), backup));
-        }
-    }
-    Ok(names)
+    let catalog = &Catalog::new(store.clone());
+    let volumes = catalog.volume_names().await?.into_iter().filter(|name| is_object_name(name));
+    let backups = stream::iter(volumes).map(|volume| async move {
+        let backups = catalog.backup_names(&volume).await?.into_iter().filter(|name| is_object_name(name));
+        Ok(backups.map(|backup| (volume.clone(), backup)).collect::<Vec<_>>())
+    });
+    Ok(backups.buffer_unordered(LISTINGS).try_concat().await?.into_iter().collect())
 }
 
 /// Whether a backup in the store can be restored at all; one that was deleted meanwhile cannot.
