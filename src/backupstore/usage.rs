@@ -1,7 +1,7 @@
 //! What takes the space: by volume and backup, what only one of them needs, what several share, what nobody needs.
 //!
 //! One listing of a volume's objects and the block lists of its backups answer it; no block is read. Memory grows with
-//! the number of different blocks of one volume.
+//! the number of different blocks of a few volumes.
 
 mod tally;
 
@@ -23,7 +23,9 @@ use crate::{
     objectstore::{Depth, ObjectMeta, Store, Versioning},
 };
 
-/// Backup configurations read at the same time.
+/// Volumes looked at at the same time.
+const VOLUMES: usize = 4;
+/// Backup configurations of one volume read at the same time.
 const READS: usize = 8;
 
 /// Objects that are not blocks in use.
@@ -125,14 +127,21 @@ pub async fn store(store: &Store, told: impl Fn(usize, usize, &str)) -> Result<S
     let versions = versions_kept(store).await?;
     let names = catalog.volume_names().await?;
     let mut volumes = Vec::new();
+    let mut found = stream::iter(&names)
+        .map(|name| async {
+            match of_volume(&catalog, name, versions).await {
+                // Deleted since it was listed.
+                Err(error) if error.kind() == Kind::NotFound => Ok(None),
+                found => found.map(Some),
+            }
+        })
+        .buffered(VOLUMES)
+        .boxed();
     for (done, name) in names.iter().enumerate() {
         told(done, names.len(), name);
-        match of_volume(&catalog, name, versions).await {
-            // Deleted since it was listed.
-            Err(error) if error.kind() == Kind::NotFound => {}
-            found => volumes.push(found?),
-        }
+        volumes.extend(found.try_next().await?.flatten());
     }
+    drop(found);
     told(names.len(), names.len(), "backing images");
     let backing_images = of_images(&catalog, versions).await?;
     let mut system_backups = Objects::default();
