@@ -46,7 +46,8 @@ pub struct CopyOptions {
     pub at_once: usize,
     /// Whether to delete from the copy what the store no longer has.
     pub prune: bool,
-    /// Whether that goes for the last backup of a volume, for volumes that are gone from the store, and for backing images.
+    /// Whether that goes for the last backup of a volume, for those of before the store had the volume, for volumes that are
+    /// gone from the store, and for backing images.
     pub prune_volumes: bool,
     /// Keys of objects that are not to be taken as they are in the copy, because verifying found them damaged.
     pub replace: HashSet<String>,
@@ -137,7 +138,8 @@ impl Copied {
 ///
 /// With [`CopyOptions::prune`], what the store no longer has is deleted from the copy afterwards, configurations before
 /// blocks. What the copy's own users added since is kept, and a refused deletion is noted. A store that was begun anew
-/// lacks nearly everything, so the last backup of a volume goes only with [`CopyOptions::prune_volumes`].
+/// lacks nearly everything, so the last backup of a volume, and what is older than all the store knows of it, goes only with
+/// [`CopyOptions::prune_volumes`].
 ///
 /// # Errors
 /// `usage` when both are the same place; `not-found` when the store holds nothing to copy, which is more likely a wrong

@@ -5,8 +5,9 @@
 //! left in the copy lists it and the store does not have it either. What is locked is left alone: a mark of deletion would
 //! hide it and free nothing.
 //!
-//! A store that was begun anew looks like one whose volumes were deleted. So the last backup of a volume, a whole volume
-//! and the images volumes may lie over go only when that was asked for as such.
+//! A store that was begun anew looks like one whose volumes were deleted. So the last backup of a volume, a whole volume,
+//! what is older than all of the volume in the store, and the images volumes may lie over go only when that was asked for as
+//! such.
 
 use std::collections::HashSet;
 
@@ -84,6 +85,7 @@ impl Pruner<'_> {
     async fn family(&self, family: &Family, newest: Timestamp, done: &mut Copied) -> Result<()> {
         let kept: HashSet<String> = family.entries(self.from).await?.into_iter().map(|entry| entry.key).collect();
         let (mut old, mut left) = (Vec::new(), Vec::new());
+        let history = self.history(family).await;
         for entry in family.entries(self.copy).await? {
             if kept.contains(&entry.key) {
                 left.push(entry);
@@ -95,6 +97,10 @@ impl Pruner<'_> {
                 done.note(format!("{told} is not pruned: it is being made in the copy itself, or was left by a crash"));
             } else if member.begun.is_some_and(|begun| begun > newest) {
                 done.note(format!("{told} is not pruned: it is younger than all the store has"));
+                left.push(entry);
+            } else if let Some(since) = history.filter(|since| member.completed.is_some_and(|time| time < *since)) {
+                let text = format!("{told}: the store has the volume since {} only", rfc3339(since));
+                tell(&mut done.kept, text);
                 left.push(entry);
             } else if self.may_delete(&entry.key, done).await? {
                 let is_complete = matches!(member.state, State::Complete);
@@ -126,6 +132,16 @@ impl Pruner<'_> {
         let outcome = self.locked(family, old, is_gone, done).await;
         lock.release().await?;
         outcome
+    }
+
+    /// When the volume was first backed up to the store as it is now: what was complete before is of another history, which
+    /// the store did not give up itself. Nothing when that may go, too, or is not known.
+    async fn history(&self, family: &Family) -> Option<Timestamp> {
+        let Family::Volume(keys) = family else { return None };
+        if self.options.prune_volumes {
+            return None;
+        }
+        self.from.volume(keys.name()).await.ok()?.created_time.parse().ok()
     }
 
     /// Whether all of it is kept, as it may be the last there is. Takes the last backup of a volume out of what goes.

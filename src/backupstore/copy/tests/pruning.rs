@@ -47,6 +47,30 @@ async fn only_what_the_store_no_longer_has_is_pruned_and_only_on_request() {
 }
 
 #[tokio::test]
+async fn a_volume_that_was_begun_anew_takes_nothing_of_its_former_history_out_of_the_copy() {
+    let (source, place) = (testing::copy_of_fixtures(), testing::scratch());
+    let (from, to) = (source.store(), place.store());
+    copy(&from, &to, quick()).await.unwrap();
+    // As after a lost bucket: the same volume, backed up to a new one.
+    let config = String::from_utf8(from.get(&keys().config()).await.unwrap().to_vec()).unwrap();
+    assert!(config.contains("\"CreatedTime\":\"2026-11-22T18:38:45Z\""), "{config}");
+    from.put(&keys().config(), config.replace("2026-11-22T18:38:45Z", "2026-11-22T18:38:51Z").into()).await.unwrap();
+    for name in &BACKUPS[..2] {
+        delete::backup(&from, &BackupRef::new(VOLUME, *name).unwrap(), Duration::ZERO).await.unwrap();
+    }
+    let copied = copy(&from, &to, pruning()).await.unwrap();
+    assert_eq!((copied.pruned, copied.kept.len()), (0, 2), "{copied:?}");
+    for (kept, name) in copied.kept.iter().zip(&BACKUPS) {
+        assert!(kept.contains(name) && kept.contains("since 2026-11-22T18:38:51Z only"), "{kept}");
+    }
+    assert_eq!(Catalog::new(to.clone()).backup_names(VOLUME).await.unwrap(), BACKUPS);
+    lacks_nothing(&to).await;
+    let copied = copy(&from, &to, all_of_it()).await.unwrap();
+    assert_eq!(copied.removed.len(), 2, "{copied:?}");
+    assert_eq!(Catalog::new(to).backup_names(VOLUME).await.unwrap(), BACKUPS[2..]);
+}
+
+#[tokio::test]
 async fn a_store_that_was_begun_anew_takes_no_volume_out_of_the_copy() {
     let (source, place) = (testing::copy_of_fixtures(), testing::copy_of_fixtures());
     let (from, to) = (source.store(), place.store());
