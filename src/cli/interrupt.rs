@@ -30,6 +30,15 @@ struct State {
     groups: BTreeSet<Pid>,
 }
 
+/// What is done about a signal, the run being stopped.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Leave,
+    Stop,
+    Wake,
+    Nothing,
+}
+
 impl Interrupts {
     /// Begins to listen, on tasks of the runtime.
     pub fn listen(runtime: &Handle, terminal: &Terminal) -> Result<Self> {
@@ -60,6 +69,8 @@ impl Interrupts {
 
     /// Reads a line with a function that itself minds Ctrl-C, and that is interrupted when the process is to end.
     pub fn at_prompt<T>(&self, read: impl FnOnce() -> T) -> T {
+        // What the last Ctrl-C stopped is over: another one is the first again.
+        self.renew();
         self.state().at_prompt = true;
         let line = read();
         self.state().at_prompt = false;
@@ -83,19 +94,32 @@ impl Interrupts {
 
     async fn obey(self, mut signals: Signal, ends: bool, terminal: Terminal) {
         while signals.recv().await.is_some() {
-            let token = self.token();
-            if token.is_cancelled() {
-                self.leave();
+            match self.take(ends) {
+                Answer::Leave => self.leave(),
+                Answer::Stop => terminal.note("stopping what was started; once more to leave at once"),
+                Answer::Wake => {
+                    // The line editor reads on the main thread, which is where a signal to the process goes, and has its
+                    // own handler for this one meanwhile.
+                    let _ = kill(Pid::this(), nix::sys::signal::Signal::SIGINT);
+                }
+                Answer::Nothing => {}
             }
-            self.state().ended |= ends;
-            token.cancel();
-            if self.state().at_prompt {
-                // The line editor reads on the main thread, which is where a signal to the process goes, and has its
-                // own handler for this one meanwhile.
-                let _ = kill(Pid::this(), nix::sys::signal::Signal::SIGINT);
-            } else {
-                terminal.note("stopping what was started; once more to leave at once");
-            }
+        }
+    }
+
+    /// What a signal means. What is asked of the state is asked before the run is stopped: after it, the prompt may come.
+    fn take(&self, ends: bool) -> Answer {
+        let mut state = self.state();
+        if state.token.is_cancelled() {
+            return Answer::Leave;
+        }
+        state.ended |= ends;
+        state.token.cancel();
+        match (state.at_prompt, ends) {
+            (false, _) => Answer::Stop,
+            (true, true) => Answer::Wake,
+            // The editor takes it itself, or did not yet wait for it.
+            (true, false) => Answer::Nothing,
         }
     }
 
@@ -108,5 +132,23 @@ impl Interrupts {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_ctrl_c_leaves_a_run_and_no_prompt() {
+        let interrupts = Interrupts::default();
+        assert_eq!((interrupts.take(false), interrupts.take(false)), (Answer::Stop, Answer::Leave));
+        // One that was on its way when the prompt came.
+        let taken = interrupts.at_prompt(|| interrupts.take(false));
+        assert_eq!((taken, interrupts.ended()), (Answer::Nothing, false));
+        assert!(!interrupts.renew().is_cancelled());
+        let taken = interrupts.at_prompt(|| interrupts.take(true));
+        assert_eq!((taken, interrupts.ended()), (Answer::Wake, true));
+        assert_eq!(interrupts.at_prompt(|| interrupts.take(false)), Answer::Leave, "it was told to end");
     }
 }
