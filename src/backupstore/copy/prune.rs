@@ -20,7 +20,7 @@ use crate::{
     backupstore::{
         Catalog,
         block::Checksum,
-        catalog::SystemBackupEntry,
+        catalog::{SystemBackupEntry, known},
         config::LockType,
         family::{Entry, Family, State},
         layout::{self, VolumeKeys},
@@ -84,13 +84,11 @@ struct Old {
 impl Pruner<'_> {
     async fn family(&self, family: &Family, newest: Timestamp, done: &mut Copied) -> Result<()> {
         let kept: HashSet<String> = family.entries(self.from).await?.into_iter().map(|entry| entry.key).collect();
-        let (mut old, mut left) = (Vec::new(), Vec::new());
-        let history = self.history(family).await;
-        for entry in family.entries(self.copy).await? {
-            if kept.contains(&entry.key) {
-                left.push(entry);
-                continue;
-            }
+        let entries = family.entries(self.copy).await?.into_iter();
+        let (mut left, gone): (Vec<_>, Vec<_>) = entries.partition(|entry| kept.contains(&entry.key));
+        let history = if gone.is_empty() { None } else { self.history(family).await? };
+        let mut old = Vec::new();
+        for entry in gone {
             let Some(member) = family.load(self.copy, &entry).await? else { continue };
             let told = family.told(&entry);
             if matches!(member.state, State::Unfinished) {
@@ -136,12 +134,13 @@ impl Pruner<'_> {
 
     /// When the volume was first backed up to the store as it is now: what was complete before is of another history, which
     /// the store did not give up itself. Nothing when that may go, too, or is not known.
-    async fn history(&self, family: &Family) -> Option<Timestamp> {
-        let Family::Volume(keys) = family else { return None };
+    async fn history(&self, family: &Family) -> Result<Option<Timestamp>> {
+        let Family::Volume(keys) = family else { return Ok(None) };
         if self.options.prune_volumes {
-            return None;
+            return Ok(None);
         }
-        self.from.volume(keys.name()).await.ok()?.created_time.parse().ok()
+        let config = known(self.from.volume(keys.name()).await)?;
+        Ok(config.ok().and_then(|config| config.created_time.parse().ok()))
     }
 
     /// Whether all of it is kept, as it may be the last there is. Takes the last backup of a volume out of what goes.
