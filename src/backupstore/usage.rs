@@ -141,7 +141,6 @@ pub async fn store(store: &Store, told: impl Fn(usize, usize, &str)) -> Result<S
         told(done, names.len(), name);
         volumes.extend(found.try_next().await?.flatten());
     }
-    drop(found);
     told(names.len(), names.len(), "backing images");
     let backing_images = of_images(&catalog, versions).await?;
     let mut system_backups = Objects::default();

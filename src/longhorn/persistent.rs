@@ -31,10 +31,12 @@ pub struct Wishes {
     pub former_claim: Option<Value>,
 }
 
+/// Annotation of a claim whose binding is decided.
+pub(super) const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// Annotations that describe a binding or a tool's last action, not the object.
 const BINDING_ANNOTATIONS: [&str; 5] = [
     "kubectl.kubernetes.io/last-applied-configuration",
-    "pv.kubernetes.io/bind-completed",
+    BIND_COMPLETED,
     "pv.kubernetes.io/bound-by-controller",
     "volume.kubernetes.io/selected-node",
     "longhorn.io/volume-scheduling-error",

@@ -85,7 +85,8 @@ fn find_postgres() -> Option<PathBuf> {
     versions.pop().map(|(_, folder)| folder)
 }
 
-fn find(program: &str) -> Option<PathBuf> {
+/// Where a program is that pods can run.
+pub fn find(program: &str) -> Option<PathBuf> {
     search_path().into_iter().map(|folder| folder.join(program)).find(|path| runs(path))
 }
 

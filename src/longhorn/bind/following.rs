@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Error, Kind, Result,
     cluster::{ObjectRef, Observer},
-    longhorn::{Longhorn, OnProgress, Progress, Volume, fields, quantity},
+    longhorn::{Longhorn, OnProgress, Progress, Volume, fields, persistent::BIND_COMPLETED, quantity},
 };
 
 /// Requests on their way at the same time.
@@ -26,9 +26,6 @@ const AT_ONCE: usize = 16;
 const TOUCH_AFTER: Duration = Duration::from_secs(1);
 /// Shortest time between two looks at all claims.
 const LOOK: Duration = Duration::from_millis(10);
-
-/// Annotation of a claim whose binding is decided.
-pub(super) const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 
 /// The observer's queries.
 const CLAIMS: usize = 0;

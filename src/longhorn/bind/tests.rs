@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::{
-    following::{BIND_COMPLETED, replaced, settled},
+    following::{replaced, settled},
     making::TOUCH,
     *,
 };
 use crate::{
     cluster::{ApplyOptions, Cluster, PatchKind, fake},
-    longhorn::{USUAL_NAMESPACE, fields},
+    longhorn::{USUAL_NAMESPACE, fields, persistent::BIND_COMPLETED},
 };
 
 /// An API server with Longhorn's volumes `v-1`, `v-2`, …

@@ -23,7 +23,7 @@ use crate::sandbox::{
         write_kubeconfig,
     },
     longhorn::disk::{Disk, Freezer},
-    programs::Programs,
+    programs::{self, Programs},
 };
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -248,7 +248,7 @@ async fn what_cannot_start_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn databases_that_start_together_do_not_meet_in_a_temporary_folder() {
-    if !["mariadbd", "mariadb", "mariadb-install-db"].into_iter().all(is_here) {
+    if !["mariadbd", "mariadb", "mariadb-install-db"].into_iter().all(|program| programs::find(program).is_some()) {
         eprintln!("WARNING: MariaDB is not installed: its pods were NOT started");
         return;
     }
@@ -269,9 +269,4 @@ async fn databases_that_start_together_do_not_meet_in_a_temporary_folder() {
     }
     assert_eq!(folders.len(), names.len(), "{folders:?}");
     lab.stop().await;
-}
-
-fn is_here(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
